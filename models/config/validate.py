@@ -1,0 +1,109 @@
+"""What fits together in a `ModelConfig`. Each rule names the field, its value, the rule and the fix."""
+
+import typing
+
+from .errors import ConfigError
+
+if typing.TYPE_CHECKING:
+    from .schema import ModelConfig
+
+
+def validate(config: "ModelConfig") -> None:
+    """Refuses a configuration that no model could have.
+
+    Raises:
+        ConfigError: with the first rule that is broken.
+    """
+    _sizes(config)
+    _attention(config)
+    _mlp(config)
+    _positions(config)
+    _layers(config)
+    _numbers(config)
+
+
+def _positive(field: str, value: int) -> None:
+    if value < 1:
+        raise ConfigError(field, value, "must be at least 1", "set a positive whole number")
+
+
+def _sizes(config: "ModelConfig") -> None:
+    for field in ("vocab_size", "embed_dim", "num_layers"):
+        _positive(field, getattr(config, field))
+    _positive("mlp.hidden_dim", config.mlp.hidden_dim)
+    if config.norm.epsilon <= 0:
+        raise ConfigError("norm.epsilon", config.norm.epsilon, "must be positive", "1e-5 and 1e-6 are usual")
+
+
+def _attention(config: "ModelConfig") -> None:
+    from .schema import Projection, Rope
+
+    attention = config.attention
+    for field in ("num_heads", "num_kv_heads", "head_dim"):
+        _positive(f"attention.{field}", getattr(attention, field))
+    if attention.num_heads % attention.num_kv_heads:
+        raise ConfigError(
+            "attention.num_kv_heads", attention.num_kv_heads, f"must divide attention.num_heads = {attention.num_heads}",
+            "choose a divisor",
+        )
+    if attention.projection is Projection.FUSED and attention.num_heads != attention.num_kv_heads:
+        raise ConfigError(
+            "attention.projection", attention.projection,
+            f"needs as many key heads as query heads, found {attention.num_kv_heads} and {attention.num_heads}",
+            "set num_kv_heads = num_heads, or use Projection.SEPARATE",
+        )
+    if isinstance(config.positions, Rope) and attention.head_dim % 2:
+        raise ConfigError("attention.head_dim", attention.head_dim, "must be even under Rope", "make it even")
+    _positive_or_none("attention.soft_cap", attention.soft_cap)
+    if attention.query_scale is not None and attention.query_scale <= 0:
+        raise ConfigError("attention.query_scale", attention.query_scale, "must be positive", "None is head_dim ** -0.5")
+
+
+def _mlp(config: "ModelConfig") -> None:
+    mlp, norms = config.mlp, config.block_norms
+    if mlp.input_norm is not None and norms.pre_mlp is not None:
+        raise ConfigError(
+            "mlp.input_norm", mlp.input_norm, f"doubles block_norms.pre_mlp = {norms.pre_mlp!r}", "set one of them to None"
+        )
+    named = [name for name in (norms.pre_attention, norms.post_attention, norms.pre_mlp, norms.post_mlp) if name]
+    if len(set(named)) < len(named):
+        raise ConfigError("block_norms", norms, "gives two norms the same name", "rename one")
+    clash = {"self_attention", "mlp"} & set(named)
+    if clash:
+        raise ConfigError("block_norms", norms, f"takes the name of the part {sorted(clash)[0]!r}", "rename the norm")
+
+
+def _positions(config: "ModelConfig") -> None:
+    from .schema import LearnedPositions
+
+    if isinstance(config.positions, LearnedPositions):
+        _positive("positions.length", config.positions.length)
+    elif config.positions.max_timescale <= 1:
+        raise ConfigError("positions.max_timescale", config.positions.max_timescale, "must exceed 1", "10000.0 is usual")
+
+
+def _layers(config: "ModelConfig") -> None:
+    if not config.cycle:
+        raise ConfigError("cycle", config.cycle, "needs at least one layer", "(Layer(),) is the plain one")
+    suffixes = [layer.suffix for layer in config.cycle]
+    if len(set(suffixes)) < len(suffixes):
+        raise ConfigError("cycle", suffixes, "has two layers with the same suffix", "give each its own")
+    if config.num_layers % len(config.cycle):
+        raise ConfigError(
+            "num_layers", config.num_layers, f"must be a multiple of the cycle's {len(config.cycle)} layers",
+            "add or drop layers",
+        )
+    for index, layer in enumerate(config.cycle):
+        if layer.window is not None:
+            _positive(f"cycle[{index}].window", layer.window)
+
+
+def _numbers(config: "ModelConfig") -> None:
+    if not 0 <= config.dropout_rate < 1:
+        raise ConfigError("dropout_rate", config.dropout_rate, "must lie in [0, 1)", "0.0 turns dropout off")
+    _positive_or_none("final_soft_cap", config.final_soft_cap)
+
+
+def _positive_or_none(field: str, value: float | None) -> None:
+    if value is not None and value <= 0:
+        raise ConfigError(field, value, "must be positive", "None turns the cap off")
