@@ -1,4 +1,4 @@
-"""What both twins offer, in one Protocol: parameters, train state, steps and cache of a model described by a `ModelConfig`.
+"""What both twins offer, in one Protocol: parameters, train state, steps and cache of a configured model.
 
 It names no framework and picks none. `models.backend("linen" | "nnx")` returns a twin.
 """

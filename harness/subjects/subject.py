@@ -82,7 +82,9 @@ def find_subject(name: str | None = None) -> Subject:
     entries.setdefault("compact", "harness.subjects.compact:SUBJECT")
     wanted = name or "compact"
     if wanted not in entries:
-        raise SubjectError(f"subject {wanted!r}: is not installed; known: {', '.join(sorted(entries))}, or use module:object.")
+        raise SubjectError(
+            f"subject {wanted!r}: is not installed; known: {', '.join(sorted(entries))}, or use module:object."
+        )
     return _load(entries[wanted])
 
 

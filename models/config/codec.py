@@ -101,7 +101,9 @@ def _decode_dataclass(cls: typing.Any, data: object, where: str) -> object:
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for key in data:
         if key not in fields:
-            raise ConfigError(f"{where}.{key}", data[key], f"is not a field of {cls.__name__}", _nearest(key, list(fields)))
+            raise ConfigError(
+                f"{where}.{key}", data[key], f"is not a field of {cls.__name__}", _nearest(key, list(fields))
+            )
     for name, field in fields.items():
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in data:

@@ -23,7 +23,13 @@ from .schema import (
 
 
 def llama(
-    *, vocab_size: int, embed_dim: int, num_layers: int, heads: tuple[int, int], head_dim: int, hidden_dim: int,
+    *,
+    vocab_size: int,
+    embed_dim: int,
+    num_layers: int,
+    heads: tuple[int, int],
+    head_dim: int,
+    hidden_dim: int,
     max_timescale: float = 10_000.0,
 ) -> ModelConfig:
     """Llama 2 and 3: pre-norm RMSNorm, SwiGLU, rotary grouped-query attention. `heads`: query heads, key heads."""
@@ -41,7 +47,13 @@ def llama(
 
 
 def gpt3(
-    *, vocab_size: int, embed_dim: int, num_layers: int, num_heads: int, head_dim: int, hidden_dim: int,
+    *,
+    vocab_size: int,
+    embed_dim: int,
+    num_layers: int,
+    num_heads: int,
+    head_dim: int,
+    hidden_dim: int,
     position_length: int,
 ) -> ModelConfig:
     """GPT-3: LayerNorm and biases everywhere, learned positions, fused multi-head projection, tied head."""
@@ -53,9 +65,7 @@ def gpt3(
         attention=Attention(
             num_heads=num_heads, num_kv_heads=num_heads, head_dim=head_dim, projection=Projection.FUSED, bias=True
         ),
-        mlp=Mlp(
-            hidden_dim=hidden_dim, activation=Activation.GELU, gated=False, bias=True, input_norm="mlp_layer_norm"
-        ),
+        mlp=Mlp(hidden_dim=hidden_dim, activation=Activation.GELU, gated=False, bias=True, input_norm="mlp_layer_norm"),
         norm=LayerNorm(epsilon=1e-5, zero_centered=True),
         positions=LearnedPositions(length=position_length),
         block_norms=BlockNorms("pre_self_attention_norm", None, None, None),
@@ -64,8 +74,15 @@ def gpt3(
 
 
 def gemma2(
-    *, vocab_size: int, embed_dim: int, num_layers: int, heads: tuple[int, int], head_dim: int, hidden_dim: int,
-    window: int = 4096, query_scale: float | None = None,
+    *,
+    vocab_size: int,
+    embed_dim: int,
+    num_layers: int,
+    heads: tuple[int, int],
+    head_dim: int,
+    hidden_dim: int,
+    window: int = 4096,
+    query_scale: float | None = None,
 ) -> ModelConfig:
     """Gemma 2: norms before and after each part, soft caps, pairs of a local and a global layer."""
     return ModelConfig(
@@ -95,18 +112,33 @@ def presets() -> dict[str, ModelConfig]:
             vocab_size=32_000, embed_dim=4096, num_layers=32, heads=(32, 32), head_dim=128, hidden_dim=11_008
         ),
         "llama3.1-8b": llama(
-            vocab_size=128_256, embed_dim=4096, num_layers=32, heads=(32, 8), head_dim=128, hidden_dim=14_336,
+            vocab_size=128_256,
+            embed_dim=4096,
+            num_layers=32,
+            heads=(32, 8),
+            head_dim=128,
+            hidden_dim=14_336,
             max_timescale=500_000.0,
         ),
         "llama3.1-405b": llama(
-            vocab_size=128_256, embed_dim=16_384, num_layers=126, heads=(128, 8), head_dim=128, hidden_dim=53_248,
+            vocab_size=128_256,
+            embed_dim=16_384,
+            num_layers=126,
+            heads=(128, 8),
+            head_dim=128,
+            hidden_dim=53_248,
             max_timescale=500_000.0,
         ),
         "gpt3-tiny": gpt3(
             vocab_size=89, embed_dim=32, num_layers=3, num_heads=4, head_dim=8, hidden_dim=64, position_length=64
         ),
         "gpt3-175b": gpt3(
-            vocab_size=50_304, embed_dim=12_288, num_layers=96, num_heads=96, head_dim=128, hidden_dim=49_152,
+            vocab_size=50_304,
+            embed_dim=12_288,
+            num_layers=96,
+            num_heads=96,
+            head_dim=128,
+            hidden_dim=49_152,
             position_length=16_384,
         ),
         "gemma2-tiny": gemma2(

@@ -32,7 +32,9 @@ class TrainConfig:
         opt = self.optimizer
         if not 0 <= opt.warmup_steps < opt.decay_steps:
             raise ConfigError(
-                "optimizer.warmup_steps", opt.warmup_steps, f"must lie in [0, decay_steps={opt.decay_steps})",
+                "optimizer.warmup_steps",
+                opt.warmup_steps,
+                f"must lie in [0, decay_steps={opt.decay_steps})",
                 "shorten the warm-up or lengthen decay_steps",
             )
         for name in ("peak_learning_rate", "epsilon"):
@@ -40,7 +42,9 @@ class TrainConfig:
                 raise ConfigError(f"optimizer.{name}", getattr(opt, name), "must be positive", "set a positive number")
         for name in ("b1", "b2"):
             if not 0 <= getattr(opt, name) < 1:
-                raise ConfigError(f"optimizer.{name}", getattr(opt, name), "must lie in [0, 1)", "0.9 and 0.95 are usual")
+                raise ConfigError(
+                    f"optimizer.{name}", getattr(opt, name), "must lie in [0, 1)", "0.9 and 0.95 are usual"
+                )
         if opt.clip_norm is not None and opt.clip_norm <= 0:
             raise ConfigError("optimizer.clip_norm", opt.clip_norm, "must be positive", "use None to turn clipping off")
         if self.z_loss < 0:

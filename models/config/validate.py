@@ -43,12 +43,15 @@ def _attention(config: "ModelConfig") -> None:
         _positive(f"attention.{field}", getattr(attention, field))
     if attention.num_heads % attention.num_kv_heads:
         raise ConfigError(
-            "attention.num_kv_heads", attention.num_kv_heads, f"must divide attention.num_heads = {attention.num_heads}",
+            "attention.num_kv_heads",
+            attention.num_kv_heads,
+            f"must divide attention.num_heads = {attention.num_heads}",
             "choose a divisor",
         )
     if attention.projection is Projection.FUSED and attention.num_heads != attention.num_kv_heads:
         raise ConfigError(
-            "attention.projection", attention.projection,
+            "attention.projection",
+            attention.projection,
             f"needs as many key heads as query heads, found {attention.num_kv_heads} and {attention.num_heads}",
             "set num_kv_heads = num_heads, or use Projection.SEPARATE",
         )
@@ -56,14 +59,19 @@ def _attention(config: "ModelConfig") -> None:
         raise ConfigError("attention.head_dim", attention.head_dim, "must be even under Rope", "make it even")
     _positive_or_none("attention.soft_cap", attention.soft_cap)
     if attention.query_scale is not None and attention.query_scale <= 0:
-        raise ConfigError("attention.query_scale", attention.query_scale, "must be positive", "None is head_dim ** -0.5")
+        raise ConfigError(
+            "attention.query_scale", attention.query_scale, "must be positive", "None is head_dim ** -0.5"
+        )
 
 
 def _mlp(config: "ModelConfig") -> None:
     mlp, norms = config.mlp, config.block_norms
     if mlp.input_norm is not None and norms.pre_mlp is not None:
         raise ConfigError(
-            "mlp.input_norm", mlp.input_norm, f"doubles block_norms.pre_mlp = {norms.pre_mlp!r}", "set one of them to None"
+            "mlp.input_norm",
+            mlp.input_norm,
+            f"doubles block_norms.pre_mlp = {norms.pre_mlp!r}",
+            "set one of them to None",
         )
     named = [name for name in (norms.pre_attention, norms.post_attention, norms.pre_mlp, norms.post_mlp) if name]
     if len(set(named)) < len(named):
@@ -79,7 +87,9 @@ def _positions(config: "ModelConfig") -> None:
     if isinstance(config.positions, LearnedPositions):
         _positive("positions.length", config.positions.length)
     elif config.positions.max_timescale <= 1:
-        raise ConfigError("positions.max_timescale", config.positions.max_timescale, "must exceed 1", "10000.0 is usual")
+        raise ConfigError(
+            "positions.max_timescale", config.positions.max_timescale, "must exceed 1", "10000.0 is usual"
+        )
 
 
 def _layers(config: "ModelConfig") -> None:
@@ -90,7 +100,9 @@ def _layers(config: "ModelConfig") -> None:
         raise ConfigError("cycle", suffixes, "has two layers with the same suffix", "give each its own")
     if config.num_layers % len(config.cycle):
         raise ConfigError(
-            "num_layers", config.num_layers, f"must be a multiple of the cycle's {len(config.cycle)} layers",
+            "num_layers",
+            config.num_layers,
+            f"must be a multiple of the cycle's {len(config.cycle)} layers",
             "add or drop layers",
         )
     for index, layer in enumerate(config.cycle):

@@ -12,10 +12,11 @@ import zlib
 import jax
 import jax.numpy as jnp
 import numpy as np
-
-from harness.program import Leaf
-from models.config import LearnedPositions, ModelConfig
 from models.training.batch import Batch
+
+from models.config import LearnedPositions, ModelConfig
+
+from ...program import Leaf
 
 BATCH_SIZE = 3
 LENGTH = 12

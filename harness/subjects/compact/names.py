@@ -1,7 +1,8 @@
 """Canonical names of the leaves of the twins' programs, from the checkpoint layout tables (bijective, tested there)."""
 
-from harness.program import Converted, OneSided
 from models.checkpoints.layouts import Layout, to_canonical
+
+from ...program import Converted, OneSided
 
 NAMED = str | OneSided | Converted
 

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
-
-import models
-from harness.program import Program
-from models.backend import Backend
 from models.checkpoints.layouts import Layout
 
+import models
+from models.backend import Backend
+
+from ...program import Program
 from ..case import Case
 from . import inputs, names
 from .setup import Setup, abstract_mesh
@@ -46,7 +46,11 @@ def _finish(parts: Parts, setup: Setup, extent: inputs.Extent, *, mesh: str | No
         return jax.tree.unflatten(jax.tree.structure(parts.args), values)
 
     made = Program(
-        _on_mesh(parts.fn, mesh), parts.args, name_input=parts.name_input, name_output=parts.name_output, sample=sample,
+        _on_mesh(parts.fn, mesh),
+        parts.args,
+        name_input=parts.name_input,
+        name_output=parts.name_output,
+        sample=sample,
         name=name,
     )
     return made
@@ -142,7 +146,9 @@ def _eval_step(backend: Backend, setup: Setup, extent: inputs.Extent) -> Parts:
         return names.state_name(layout, path[1:]) if path[0] == "0" else "/".join(["batch/0", *path[1:]])
 
     args = (backend.abstract_state(setup.model, setup.train), inputs.abstract_batch(extent))
-    return Parts(backend.eval_step(setup.model, setup.train), args, name_input, lambda path: "/".join(["metrics", *path]))
+    return Parts(
+        backend.eval_step(setup.model, setup.train), args, name_input, lambda path: "/".join(["metrics", *path])
+    )
 
 
 def _cache(backend: Backend, setup: Setup, extent: inputs.Extent) -> typing.Any:

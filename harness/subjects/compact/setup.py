@@ -79,7 +79,9 @@ def device_mesh(name: str) -> jax.sharding.Mesh:
     needed, found = abstract_mesh(name).size, jax.device_count()
     if found < needed:
         raise ConfigError(
-            "mesh", name, f"needs {needed} devices and {found} are there",
+            "mesh",
+            name,
+            f"needs {needed} devices and {found} are there",
             f"set XLA_FLAGS=--xla_force_host_platform_device_count={needed} before jax starts, or choose a smaller mesh",
         )
     kinds = (jax.sharding.AxisType.Auto,) * len(sizes)

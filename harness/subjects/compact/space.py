@@ -1,0 +1,193 @@
+"""The config space: every knob and its values, a builder, Hypothesis strategies by stratum and a pairwise covering set.
+
+The first value of a knob is its simplest one, so that a failing config shrinks towards the plainest model.
+"""
+
+import dataclasses
+import itertools
+import typing
+from collections.abc import Mapping
+
+from allpairspy import AllPairs
+from hypothesis import strategies as st
+
+from models.config import (
+    Activation,
+    AdamW,
+    Attention,
+    BlockNorms,
+    DType,
+    Layer,
+    LayerNorm,
+    LearnedPositions,
+    Mlp,
+    ModelConfig,
+    Projection,
+    Remat,
+    RmsNorm,
+    Rope,
+    TrainConfig,
+)
+
+from .setup import Setup
+
+KNOBS: dict[str, tuple[typing.Any, ...]] = {
+    "num_blocks": (2, 1, 3),
+    "cycle": ((None,), (3,), (4, None), (3, 5, None)),
+    "norm": ("rms", "rms_zero", "layer", "layer_zero"),
+    "epsilon": (1e-5, 1e-6, 1e-3),
+    "positions": ("rope", "rope_long", "learned"),
+    "heads": ((4, 2), (2, 2), (4, 1), (6, 3)),
+    "head_dim": (4, 6, 8),
+    "projection": ("separate", "fused"),
+    "attention_bias": (False, True),
+    "query_scale": (None, 1.0, 0.3),
+    "soft_cap": (None, 5.0),
+    "activation": ("silu", "gelu"),
+    "gated": (True, False),
+    "mlp_bias": (False, True),
+    "mlp_norm": ("block", "inside", "none"),
+    "pre_attention": (True, False),
+    "post_attention": (False, True),
+    "post_mlp": (False, True),
+    "scale_embedding": (False, True),
+    "tied_head": (False, True),
+    "final_soft_cap": (None, 7.0),
+    "dropout_rate": (0.0, 0.1),
+    "dtype": ("float32", "bfloat16"),
+    "weight_dtype": ("float32", "bfloat16"),
+    "remat": ("none", "save_dots", "full"),
+    "vocab_size": (61, 97),
+    "embed_dim": (16, 24),
+    "hidden_dim": (20, 32),
+    "z_loss": (0.0, 1e-3),
+    "clip_norm": (None, 1.0, 0.1),
+    "weight_decay": (0.0, 0.1),
+}
+NORMS = {
+    "rms": (RmsNorm, False),
+    "rms_zero": (RmsNorm, True),
+    "layer": (LayerNorm, False),
+    "layer_zero": (LayerNorm, True),
+}
+POSITIONS = {"rope": Rope(), "rope_long": Rope(max_timescale=500_000.0), "learned": LearnedPositions(length=32)}
+FAMILIES = ("llama", "gpt3", "gemma2")
+
+
+@dataclasses.dataclass(frozen=True)
+class Stratum:
+    """A slice of the space that one test item draws from."""
+
+    family: str
+    scan_layers: bool
+    step: str
+    part: int = 0
+
+    @property
+    def id(self) -> str:
+        """`llama-scanned-train_step-0`."""
+        return f"{self.family}-{'scanned' if self.scan_layers else 'unscanned'}-{self.step}-{self.part}"
+
+
+def strata(parts: int = 1) -> list[Stratum]:
+    """Every stratum; train steps, which cover most, in twice as many parts."""
+    steps = ("train_step", "loss_and_grads", "forward", "prefill", "generate")
+    return [
+        Stratum(family, scan, step, part)
+        for family, scan, step in itertools.product(FAMILIES, (True, False), steps)
+        for part in range(parts * (2 if step == "train_step" else 1))
+    ]
+
+
+def setups(stratum: Stratum) -> st.SearchStrategy[Setup]:
+    """Random setups of a stratum."""
+    knobs = st.fixed_dictionaries({name: st.sampled_from(values) for name, values in KNOBS.items()})
+    return knobs.map(lambda drawn: build(stratum.family, stratum.scan_layers, drawn))
+
+
+def covering() -> list[Setup]:
+    """A small set of setups in which every two values of every two knobs occur together at least once."""
+    spaces = {"scan_layers": (True, False), "family": FAMILIES, **KNOBS}
+    rows = [dict(zip(spaces, row, strict=True)) for row in AllPairs([list(values) for values in spaces.values()])]
+    return [build(row.pop("family"), row.pop("scan_layers"), row) for row in rows]
+
+
+def build(family: str, scan_layers: bool, knobs: Mapping[str, typing.Any]) -> Setup:
+    """The setup that these knobs mean. A fused projection has as many key heads as query heads."""
+    kind, zero_centered = NORMS[knobs["norm"]]
+    fused = knobs["projection"] == "fused"
+    heads, kv_heads = knobs["heads"]
+    windows = knobs["cycle"]
+    model = ModelConfig(
+        family=family,
+        vocab_size=knobs["vocab_size"],
+        embed_dim=knobs["embed_dim"],
+        num_layers=knobs["num_blocks"] * len(windows),
+        attention=Attention(
+            num_heads=heads,
+            num_kv_heads=heads if fused else kv_heads,
+            head_dim=knobs["head_dim"],
+            projection=Projection(knobs["projection"]),
+            bias=knobs["attention_bias"],
+            query_scale=knobs["query_scale"],
+            soft_cap=knobs["soft_cap"],
+        ),
+        mlp=_mlp(knobs),
+        norm=kind(epsilon=knobs["epsilon"], zero_centered=zero_centered),
+        positions=POSITIONS[knobs["positions"]],
+        block_norms=_block_norms(knobs),
+        cycle=tuple(Layer(window, f"_{index}" if len(windows) > 1 else "") for index, window in enumerate(windows)),
+        scale_embedding=knobs["scale_embedding"],
+        tied_head=knobs["tied_head"],
+        final_soft_cap=knobs["final_soft_cap"],
+        dropout_rate=knobs["dropout_rate"],
+        dtype=DType(knobs["dtype"]),
+        weight_dtype=DType(knobs["weight_dtype"]),
+        scan_layers=scan_layers,
+        remat=Remat(knobs["remat"]),
+    )
+    return Setup(model, _train(knobs))
+
+
+def _mlp(knobs: Mapping[str, typing.Any]) -> Mlp:
+    return Mlp(
+        hidden_dim=knobs["hidden_dim"],
+        activation=Activation(knobs["activation"]),
+        gated=knobs["gated"],
+        bias=knobs["mlp_bias"],
+        input_norm="mlp_layer_norm" if knobs["mlp_norm"] == "inside" else None,
+    )
+
+
+def _block_norms(knobs: Mapping[str, typing.Any]) -> BlockNorms:
+    return BlockNorms(
+        pre_attention="pre_self_attention_norm" if knobs["pre_attention"] else None,
+        post_attention="post_self_attention_norm" if knobs["post_attention"] else None,
+        pre_mlp="pre_ffw_norm" if knobs["mlp_norm"] == "block" else None,
+        post_mlp="post_ffw_norm" if knobs["post_mlp"] else None,
+    )
+
+
+def _train(knobs: Mapping[str, typing.Any]) -> TrainConfig:
+    optimizer = AdamW(warmup_steps=2, decay_steps=20, clip_norm=knobs["clip_norm"], weight_decay=knobs["weight_decay"])
+    return TrainConfig(optimizer=optimizer, z_loss=knobs["z_loss"])
+
+
+def knob_values(setup: Setup) -> dict[str, str]:
+    """The values that a setup really has, for counting which pairs a run covered."""
+    model, attention = setup.model, setup.model.attention
+    norms = model.block_norms
+    values = {
+        "family": model.family, "scan": model.scan_layers, "blocks": model.num_blocks,
+        "cycle": tuple(layer.window for layer in model.cycle),
+        "norm": (type(model.norm).__name__, model.norm.zero_centered), "epsilon": model.norm.epsilon,
+        "positions": model.positions, "group": attention.num_heads // attention.num_kv_heads, "head_dim": attention.head_dim,
+        "projection": attention.projection, "attention_bias": attention.bias, "query_scale": attention.query_scale,
+        "soft_cap": attention.soft_cap, "activation": model.mlp.activation, "gated": model.mlp.gated,
+        "mlp_bias": model.mlp.bias, "mlp_norm": (model.mlp.input_norm, norms.pre_mlp), "pre_attention": norms.pre_attention,
+        "post_attention": norms.post_attention, "post_mlp": norms.post_mlp, "scale_embedding": model.scale_embedding,
+        "tied_head": model.tied_head, "final_soft_cap": model.final_soft_cap, "dropout": model.dropout_rate,
+        "dtype": model.dtype, "weight_dtype": model.weight_dtype, "remat": model.remat, "z_loss": setup.train.z_loss,
+        "clip": setup.train.optimizer.clip_norm, "weight_decay": setup.train.optimizer.weight_decay,
+    }  # fmt: skip
+    return {name: str(value) for name, value in values.items()}
