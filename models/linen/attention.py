@@ -1,0 +1,104 @@
+"""Grouped-query self-attention, over the batch alone or over a cache of earlier keys.
+
+B batch, T query position, S key position, N query heads, K key heads, H head dim, D model.
+"""
+
+import typing
+
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Bool, Float, Int
+
+from .. import ops
+from ..backend import Mode
+from ..config import Layer, ModelConfig, Projection, Rope
+from .layers import Axes, Dense, constrain
+
+QUERY = ("activation_batch_attn", "activation_length_attn", "activation_heads", "activation_kv")
+KEY = ("activation_batch_attn", "activation_length_attn", "activation_kv_heads", "activation_kv")
+CACHED_KEY = ("cache_batch", "cache_sequence", "cache_heads", "cache_kv")
+CACHED_SEGMENTS = ("cache_batch", "cache_sequence")
+
+
+class Keys(typing.NamedTuple):
+    """What the queries of one call attend to."""
+
+    key_BSKH: Float[Array, "b s k h"]
+    value_BSKH: Float[Array, "b s k h"]
+    mask_BTS: Bool[Array, "b t s"]
+
+
+class Attention(nn.Module):
+    """Projections, rotary positions, attention under the layer's window, output projection."""
+
+    config: ModelConfig
+    layer: Layer
+    mode: Mode
+
+    @nn.compact
+    def __call__(
+        self, x_BTD: Float[Array, "b t d"], positions_BT: Int[Array, "b t"], segments_BT: Int[Array, "b t"]
+    ) -> Float[Array, "b t d"]:
+        """What the layer adds to its residual stream. In decode mode it reads and writes the cache."""
+        config, attention = self.config, self.config.attention
+        q_BTNH, k_BTKH, v_BTKH = self._project(x_BTD)
+        if isinstance(config.positions, Rope):
+            q_BTNH = ops.rotate(q_BTNH, positions_BT, max_timescale=config.positions.max_timescale)
+            k_BTKH = ops.rotate(k_BTKH, positions_BT, max_timescale=config.positions.max_timescale)
+        q_BTNH, k_BTKH, v_BTKH = constrain(q_BTNH, QUERY), constrain(k_BTKH, KEY), constrain(v_BTKH, KEY)
+        if self.mode is Mode.DECODE:
+            keys = self._cached(k_BTKH, v_BTKH, positions_BT, segments_BT)
+        else:
+            order_BT = _arange(segments_BT.shape)
+            mask_BTS = ops.attention_mask(order_BT, order_BT, segments_BT, segments_BT, window=self.layer.window)
+            keys = Keys(k_BTKH, v_BTKH, mask_BTS)
+        out_BTNH = ops.attend(q_BTNH, *keys, scale=config.query_scale, soft_cap=attention.soft_cap)
+        out_BTNH = constrain(out_BTNH, QUERY)
+        shape = (attention.num_heads, attention.head_dim, config.embed_dim)
+        return self._dense("out", shape, ("heads", "kv", "embed"), num_contracted=2)(out_BTNH)
+
+    @nn.nowrap
+    def _project(self, x_BTD: Float[Array, "b t d"]) -> tuple[Array, Array, Array]:
+        attention, dim = self.config.attention, self.config.embed_dim
+        heads, kv_heads, head_dim = attention.num_heads, attention.num_kv_heads, attention.head_dim
+        if attention.projection is Projection.FUSED:
+            qkv_BT3NH = self._dense("qkv_proj", (dim, 3, heads, head_dim), ("embed", "qkv", "heads", "kv"))(x_BTD)
+            return qkv_BT3NH[:, :, 0], qkv_BT3NH[:, :, 1], qkv_BT3NH[:, :, 2]
+        kv_shape, kv_axes = (dim, kv_heads, head_dim), ("embed", "kv_heads", "kv_head_dim")
+        q_BTNH = self._dense("query", (dim, heads, head_dim), ("embed", "q_heads", "kv"))(x_BTD)
+        k_BTKH = self._dense("key", kv_shape, kv_axes)(x_BTD)
+        v_BTKH = self._dense("value", kv_shape, kv_axes)(x_BTD)
+        return q_BTNH, k_BTKH, v_BTKH
+
+    @nn.nowrap
+    def _dense(self, name: str, shape: tuple[int, ...], axes: Axes, *, num_contracted: int = 1) -> Dense:
+        use_bias = self.config.attention.bias
+        return Dense(self.config, shape, axes, num_contracted=num_contracted, use_bias=use_bias, name=name)
+
+    @nn.nowrap
+    def _cached(
+        self, k_BTKH: Float[Array, "b t k h"], v_BTKH: Float[Array, "b t k h"],
+        positions_BT: Int[Array, "b t"], segments_BT: Int[Array, "b t"],
+    ) -> Keys:
+        """Writes the new keys from each row's first position on, and returns the whole cache."""
+        start_B = positions_BT[:, 0]
+        key = self._write("cached_key", k_BTKH, start_B, CACHED_KEY)
+        value = self._write("cached_value", v_BTKH, start_B, CACHED_KEY)
+        segments_BS = self._write("cached_segment_ids", segments_BT, start_B, CACHED_SEGMENTS)
+        key_positions_BS = _arange(segments_BS.shape)
+        mask_BTS = ops.attention_mask(
+            positions_BT, key_positions_BS, segments_BT, segments_BS, window=self.layer.window
+        )
+        return Keys(key, value, mask_BTS)
+
+    @nn.nowrap
+    def _write(self, name: str, new: Array, start_B: Int[Array, " b"], axes: Axes) -> Array:
+        """The cache leaf with `new` written in. At init the call's own length becomes the cache's."""
+        empty = nn.with_logical_partitioning(jnp.zeros, axes)
+        leaf = self.variable("cache", name, empty, new.shape, new.dtype)
+        leaf.value = ops.write_cache(leaf.value, new, start_B)
+        return leaf.value
+
+
+def _arange(shape: tuple[int, int]) -> Int[Array, "b s"]:
+    return jnp.broadcast_to(jnp.arange(shape[1], dtype=jnp.int32), shape)

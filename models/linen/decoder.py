@@ -1,0 +1,134 @@
+"""Layers, the block that a cycle of layers makes, and the stack of blocks with norm and head.
+
+B batch, T query position, D model, V vocabulary.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jaxtyping import Array, Float, Int
+
+from .. import ops
+from ..backend import Mode
+from ..config import Layer, LearnedPositions, ModelConfig, Remat
+from .attention import Attention
+from .layers import RESIDUAL, Dropout, Embed, Head, constrain, dtype_of, make_norm
+from .mlp import Mlp
+
+LOGITS = ("activation_embed_and_logits_batch", "activation_norm_length", "activation_vocab")
+POLICIES = {
+    Remat.FULL: jax.checkpoint_policies.nothing_saveable,
+    Remat.SAVE_DOTS: jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class DecoderLayer:
+    """One layer of the cycle. Not a module: its parts carry its suffix and belong to the block that calls it."""
+
+    config: ModelConfig
+    layer: Layer
+    mode: Mode
+    deterministic: bool
+
+    def __call__(
+        self, x_BTD: Float[Array, "b t d"], positions_BT: Int[Array, "b t"], segments_BT: Int[Array, "b t"]
+    ) -> Float[Array, "b t d"]:
+        """The residual stream after attention and MLP."""
+        config, norms, suffix = self.config, self.config.block_norms, self.layer.suffix
+        dropout = Dropout(config.dropout_rate, self.deterministic, name=f"dropout{suffix}")
+
+        h_BTD = self._norm(norms.pre_attention, x_BTD)
+        attention = Attention(config, self.layer, self.mode, name=f"self_attention{suffix}")
+        h_BTD = attention(h_BTD, positions_BT, segments_BT)
+        h_BTD = dropout(self._norm(norms.post_attention, h_BTD))
+        x_BTD = constrain(x_BTD + h_BTD, RESIDUAL)
+
+        h_BTD = self._norm(norms.pre_mlp, x_BTD)
+        h_BTD = Mlp(config, name=f"mlp{suffix}")(h_BTD)
+        h_BTD = dropout(self._norm(norms.post_mlp, h_BTD))
+        return constrain(x_BTD + h_BTD, RESIDUAL)
+
+    def _norm(self, name: str | None, x_BTD: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
+        return x_BTD if name is None else make_norm(self.config, f"{name}{self.layer.suffix}")(x_BTD)
+
+
+class Block(nn.Module):
+    """One cycle of layers: the body of the scan."""
+
+    config: ModelConfig
+    mode: Mode
+    deterministic: bool
+
+    @nn.compact
+    def __call__(
+        self, x_BTD: Float[Array, "b t d"], positions_BT: Int[Array, "b t"], segments_BT: Int[Array, "b t"]
+    ) -> tuple[Float[Array, "b t d"], None]:
+        """The residual stream as the scan's carry, and no output for each step."""
+        for layer in self.config.cycle:
+            run = DecoderLayer(self.config, layer, self.mode, self.deterministic)
+            x_BTD = run(x_BTD, positions_BT, segments_BT)
+        return x_BTD, None
+
+
+@functools.cache
+def _lifted_block(remat: Remat, scan_length: int | None) -> type[nn.Module]:
+    """The block class under remat and, when a length is given, under scan with layers stacked on axis 1."""
+    block = Block
+    if remat is not Remat.NONE:
+        block = nn.remat(block, policy=POLICIES[remat], prevent_cse=scan_length is None)
+    if scan_length is None:
+        return block
+    return nn.scan(
+        block,
+        variable_axes={"params": 1, "cache": 0},
+        split_rngs={"params": True, "dropout": True},
+        in_axes=(nn.broadcast, nn.broadcast),
+        length=scan_length,
+        metadata_params={nn.PARTITION_NAME: "layers"},
+        check_constancy_invariants=False,  # it would trace the body twice
+    )
+
+
+class Decoder(nn.Module):
+    """Everything between the token embedding and the logits."""
+
+    config: ModelConfig
+    mode: Mode
+    deterministic: bool
+
+    @nn.compact
+    def __call__(
+        self, x_BTD: Float[Array, "b t d"], table_VD: Float[Array, "v d"],
+        positions_BT: Int[Array, "b t"], segments_BT: Int[Array, "b t"],
+    ) -> Float[Array, "b t v"]:
+        """Logits in float32 from embedded tokens. `table_VD` is the token table, read by a tied head."""
+        config = self.config
+        if config.scale_embedding:
+            x_BTD = x_BTD * jnp.asarray(config.embed_dim**0.5, dtype_of(config.dtype))
+        if isinstance(config.positions, LearnedPositions):
+            embedder = Embed(config, config.positions.length, 0.02, name="position_embedder")
+            x_BTD = x_BTD + embedder(positions_BT)
+        x_BTD = constrain(x_BTD, RESIDUAL)
+        x_BTD = Dropout(config.dropout_rate, self.deterministic, name="dropout")(x_BTD)
+        x_BTD = self._blocks(x_BTD, positions_BT, segments_BT)
+        x_BTD = make_norm(config, "decoder_norm")(x_BTD)
+        logits_BTV = ops.unembed(x_BTD, table_VD) if config.tied_head else Head(config, name="logits_dense")(x_BTD)
+        if config.final_soft_cap is not None:
+            logits_BTV = ops.soft_cap(logits_BTV, config.final_soft_cap)
+        return constrain(logits_BTV, LOGITS)
+
+    @nn.nowrap
+    def _blocks(
+        self, x_BTD: Float[Array, "b t d"], positions_BT: Int[Array, "b t"], segments_BT: Int[Array, "b t"]
+    ) -> Float[Array, "b t d"]:
+        config = self.config
+        names = ["layers"] if config.scan_layers else [f"layers_{index}" for index in range(config.num_blocks)]
+        block = _lifted_block(config.remat, config.num_blocks if config.scan_layers else None)
+        for name in names:
+            run = block(config, self.mode, self.deterministic, name=name)
+            x_BTD, _ = run(x_BTD, positions_BT, segments_BT)
+        return x_BTD

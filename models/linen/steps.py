@@ -1,0 +1,134 @@
+"""The steps of the Linen twin on its own trees: forward, gradients, update, evaluation, prefill and generate.
+
+Each function returns a pure function, jittable and not jitted. `params` is `{"params": tree}`, plain arrays.
+"""
+
+from collections.abc import Callable
+
+import jax
+from flax import linen as nn
+from flax.training.train_state import TrainState
+from jaxtyping import Array, Float, Int
+
+from ..backend import Metrics, Mode
+from ..config import ModelConfig, TrainConfig
+from ..sharding import Rules
+from ..training.batch import Batch
+from ..training.objectives import LossTerms, next_token_loss
+from ..training.optimizers import clip_by_global_norm, schedule
+from .model import Transformer
+from .state import Variables
+
+Decode = tuple[Float[Array, "b t v"], Variables]
+
+
+def _logits(config: ModelConfig, rules: Rules, params: Variables, batch: Batch, key: Array | None) -> Array:
+    """Logits [b, t, v]; dropout is on exactly when there is a key."""
+    model = Transformer(config, deterministic=key is None)
+    rngs = {} if key is None else {"dropout": key}
+    with nn.logical_axis_rules(rules):
+        return model.apply(params, batch.inputs, batch.positions, batch.segment_ids, rngs=rngs)
+
+
+def forward(config: ModelConfig, rules: Rules) -> Callable[[Variables, Batch], Array]:
+    """`(params, batch) -> logits [b, t, v]`, dropout off."""
+
+    def run(params: Variables, batch: Batch) -> Array:
+        return _logits(config, rules, params, batch, None)
+
+    return run
+
+
+def loss_and_grads(
+    config: ModelConfig, train: TrainConfig, rules: Rules
+) -> Callable[[Variables, Batch, Array | None], tuple[LossTerms, Variables]]:
+    """`(params, batch, key) -> (loss terms, gradients)`; the key is used only when the model has dropout."""
+
+    def run(params: Variables, batch: Batch, key: Array | None) -> tuple[LossTerms, Variables]:
+        dropout_key = _dropout_key(config, key)
+
+        def objective(params: Variables) -> tuple[Float[Array, ""], LossTerms]:
+            logits_BTV = _logits(config, rules, params, batch, dropout_key)
+            terms = next_token_loss(logits_BTV, batch, z_loss=train.z_loss)
+            return terms.loss, terms
+
+        (_, terms), grads = jax.value_and_grad(objective, has_aux=True)(params)
+        return terms, grads
+
+    return run
+
+
+def _dropout_key(config: ModelConfig, key: Array | None) -> Array | None:
+    if config.dropout_rate == 0:
+        return None
+    if key is None:
+        raise ValueError(f"key = None: a model with dropout_rate = {config.dropout_rate} draws from it; pass a key.")
+    return key
+
+
+def train_step(
+    config: ModelConfig, train: TrainConfig, rules: Rules
+) -> Callable[[TrainState, Batch, Array | None], tuple[TrainState, Metrics]]:
+    """`(state, batch, rng) -> (state, metrics)`: one optimizer update."""
+    gradients = loss_and_grads(config, train, rules)
+
+    def step(state: TrainState, batch: Batch, rng: Array | None) -> tuple[TrainState, Metrics]:
+        terms, grads = gradients(state.params, batch, rng)
+        clipped = clip_by_global_norm(grads, train.optimizer.clip_norm)
+        metrics = _loss_metrics(terms) | {
+            "grad_norm": clipped.norm,
+            "learning_rate": schedule(train.optimizer)(state.opt_state[2].count),
+        }
+        return state.apply_gradients(grads=clipped.grads), metrics
+
+    return step
+
+
+def step_key(config: ModelConfig, train: TrainConfig, step: Int[Array, ""]) -> Array | None:
+    """The random key of one train step; none for a model that draws nothing."""
+    return None if config.dropout_rate == 0 else jax.random.fold_in(jax.random.key(train.seed), step)
+
+
+def eval_step(config: ModelConfig, train: TrainConfig, rules: Rules) -> Callable[[TrainState, Batch], Metrics]:
+    """`(state, batch) -> metrics`, dropout off."""
+
+    def step(state: TrainState, batch: Batch) -> Metrics:
+        logits_BTV = _logits(config, rules, state.params, batch, None)
+        return _loss_metrics(next_token_loss(logits_BTV, batch, z_loss=train.z_loss))
+
+    return step
+
+
+def _loss_metrics(terms: LossTerms) -> Metrics:
+    return {
+        "loss": terms.loss,
+        "xent_sum": terms.xent_sum,
+        "z_loss_sum": terms.z_loss_sum,
+        "total_weights": terms.total_weights,
+    }
+
+
+def prefill(config: ModelConfig, rules: Rules) -> Callable[[Variables, Variables, Array, Array, Array], Decode]:
+    """`(params, cache, tokens, positions, segment_ids) -> (logits, cache)`; `cache` is `{"cache": tree}`."""
+    model = Transformer(config, Mode.DECODE)
+
+    def run(
+        params: Variables, cache: Variables,
+        tokens_BT: Int[Array, "b t"], positions_BT: Int[Array, "b t"], segments_BT: Int[Array, "b t"],
+    ) -> Decode:
+        with nn.logical_axis_rules(rules):
+            return model.apply(params | cache, tokens_BT, positions_BT, segments_BT, mutable=["cache"])
+
+    return run
+
+
+def generate(config: ModelConfig, rules: Rules) -> Callable[[Variables, Variables, Array, Array], Decode]:
+    """`(params, cache, tokens [b, 1], positions [b, 1]) -> (logits, cache)`: every token is a real one, segment 1."""
+    decode = prefill(config, rules)
+
+    def run(
+        params: Variables, cache: Variables, tokens_B1: Int[Array, "b 1"], positions_B1: Int[Array, "b 1"]
+    ) -> Decode:
+        return decode(params, cache, tokens_B1, positions_B1, jax.numpy.ones_like(tokens_B1))
+
+    return run
