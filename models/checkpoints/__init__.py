@@ -1,0 +1,11 @@
+"""Checkpoints of both twins in every layout of the migration: saved whole, restored exactly, cross-loaded."""
+
+from .conventions import Convention, load_maxtext, maxtext_convention
+from .errors import CheckpointError
+from .layouts import Layout, detect, from_canonical, to_canonical
+from .store import Restored, load, read_configs, read_tree, restore, restore_report, save
+
+__all__ = [
+    "CheckpointError", "Convention", "Layout", "Restored", "detect", "from_canonical", "load", "load_maxtext",
+    "maxtext_convention", "read_configs", "read_tree", "restore", "restore_report", "save", "to_canonical",
+]
