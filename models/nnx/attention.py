@@ -1,0 +1,114 @@
+"""Grouped-query attention of one layer: projections, positions, cache, output. The maths is in `models.ops`.
+
+Shape letters: B batch, T query, S key, N query heads, K key heads, H head dim, D model.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+
+from .. import ops
+from ..backend import Mode
+from ..config import Layer, ModelConfig, Projection, Rope
+from ..sharding import Rules
+from .layers import Dense, constrain
+
+QUERY_AXES = ("activation_batch_attn", "activation_length_attn", "activation_heads", "activation_kv")
+KEY_AXES = ("activation_batch_attn", "activation_length_attn", "activation_kv_heads", "activation_kv")
+
+LayerCache = dict[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Context:
+    """What every layer reads besides the activations: positions, segments, and whether there is a cache."""
+
+    positions: Int[Array, "b t"]
+    segment_ids: Int[Array, "b t"]
+    mode: Mode
+
+
+class Attention(nnx.Module):
+    """Self-attention over the batch (`Mode.TRAIN`) or over the cache (`Mode.DECODE`)."""
+
+    def __init__(self, config: ModelConfig, layer: Layer, *, rules: Rules, rngs: nnx.Rngs) -> None:
+        self.config = config
+        self.window = layer.window
+        self.rules = rules
+        attention, embed = config.attention, (config.embed_dim,)
+        heads = (attention.num_heads, attention.head_dim)
+        key_heads = (attention.num_kv_heads, attention.head_dim)
+        shared = {"bias": attention.bias, "config": config, "rngs": rngs}
+        if attention.projection is Projection.FUSED:
+            self.qkv_proj = Dense(embed, (3, *heads), ("embed", "qkv", "heads", "kv"), **shared)
+        else:
+            self.query = Dense(embed, heads, ("embed", "q_heads", "kv"), **shared)
+            self.key = Dense(embed, key_heads, ("embed", "kv_heads", "kv_head_dim"), **shared)
+            self.value = Dense(embed, key_heads, ("embed", "kv_heads", "kv_head_dim"), **shared)
+        self.out = Dense(heads, embed, ("heads", "kv", "embed"), **shared)
+
+    def __call__(
+        self, x: Float[Array, "b t d"], context: Context, cache: LayerCache
+    ) -> tuple[Float[Array, "b t d"], LayerCache]:
+        """The attention output, and the cache with this call's keys and values written (empty in `Mode.TRAIN`)."""
+        q_BTNH, k_BTKH, v_BTKH = self._project(x)
+        if isinstance(self.config.positions, Rope):
+            timescale = self.config.positions.max_timescale
+            q_BTNH = ops.rotate(q_BTNH, context.positions, max_timescale=timescale)
+            k_BTKH = ops.rotate(k_BTKH, context.positions, max_timescale=timescale)
+        q_BTNH = constrain(q_BTNH, QUERY_AXES, self.rules)
+        k_BTKH = constrain(k_BTKH, KEY_AXES, self.rules)
+        v_BTKH = constrain(v_BTKH, KEY_AXES, self.rules)
+        if context.mode is Mode.DECODE:
+            cache = _write(cache, k_BTKH, v_BTKH, context)
+            k_BSKH, v_BSKH, mask_BTS = cache["cached_key"], cache["cached_value"], self._cache_mask(context, cache)
+        else:
+            k_BSKH, v_BSKH, mask_BTS = k_BTKH, v_BTKH, self._batch_mask(context)
+        out_BTNH = ops.attend(
+            q_BTNH, k_BSKH, v_BSKH, mask_BTS, scale=self.config.query_scale, soft_cap=self.config.attention.soft_cap
+        )
+        out_BTNH = constrain(out_BTNH, QUERY_AXES, self.rules)
+        with jax.named_scope("out"):
+            return self.out(out_BTNH), cache
+
+    def _project(self, x: Float[Array, "b t d"]) -> tuple[Array, Array, Array]:
+        if self.config.attention.projection is Projection.FUSED:
+            with jax.named_scope("qkv_proj"):
+                qkv = self.qkv_proj(x)
+            return qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
+        with jax.named_scope("query"):
+            q_BTNH = self.query(x)
+        with jax.named_scope("key"):
+            k_BTKH = self.key(x)
+        with jax.named_scope("value"):
+            v_BTKH = self.value(x)
+        return q_BTNH, k_BTKH, v_BTKH
+
+    def _batch_mask(self, context: Context) -> Bool[Array, "b t t"]:
+        index_BT = _indices(*context.segment_ids.shape)
+        return ops.attention_mask(index_BT, index_BT, context.segment_ids, context.segment_ids, window=self.window)
+
+    def _cache_mask(self, context: Context, cache: LayerCache) -> Bool[Array, "b t s"]:
+        segments_BS = cache["cached_segment_ids"]
+        return ops.attention_mask(
+            context.positions, _indices(*segments_BS.shape), context.segment_ids, segments_BS, window=self.window
+        )
+
+
+def _indices(batch_size: int, length: int) -> Int[Array, "b s"]:
+    return jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (batch_size, length))
+
+
+def _write(
+    cache: LayerCache, k_BTKH: Float[Array, "b t k h"], v_BTKH: Float[Array, "b t k h"], context: Context
+) -> LayerCache:
+    """Padding is written too, under segment 0: what follows a right-padded prompt overwrites it."""
+    start_B = context.positions[:, 0]
+    return {
+        "cached_key": ops.write_cache(cache["cached_key"], k_BTKH, start_B),
+        "cached_value": ops.write_cache(cache["cached_value"], v_BTKH, start_B),
+        "cached_segment_ids": ops.write_cache(cache["cached_segment_ids"], context.segment_ids, start_B),
+    }

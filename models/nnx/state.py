@@ -1,0 +1,165 @@
+"""Train state of the NNX twin, and the way between canonical names and NNX state.
+
+The structure of a model or of a train state is found once per configuration by abstract evaluation; values are then
+poured into it. What leaves this package by name is a flat dict; what a train step carries is a pure `nnx.State`.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx, traverse_util
+from jaxtyping import Array, Key
+
+from ..backend import Cache, Params, ParamSpec
+from ..config import ModelConfig, TrainConfig
+from ..sharding import DEFAULT_RULES, Rules
+from ..training import make_optimizer
+from .model import Transformer
+
+
+class TrainStateNNX(nnx.Module):
+    """A model and its optimizer, or a model alone. The step counter is the optimizer's."""
+
+    def __init__(self, model: Transformer, optimizer: nnx.Optimizer | None) -> None:
+        self.model = model
+        self.optimizer = optimizer
+
+    def apply_gradients(self, grads: nnx.State, **kwargs: object) -> None:
+        """Updates model and optimizer in place; `kwargs` go to the optax update.
+
+        Raises:
+            RuntimeError: when there is no optimizer.
+        """
+        if self.optimizer is None:
+            raise RuntimeError("apply_gradients needs an optimizer, and this train state was made without one")
+        self.optimizer.update(self.model, grads, **kwargs)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelStructure:
+    """A model without its values: the graph, the abstract parameters, and whatever else it holds (random streams)."""
+
+    graphdef: nnx.GraphDef
+    params: nnx.State
+    rest: nnx.State
+
+    def merge(self, params: Params, key: Key[Array, ""] | None = None) -> Transformer:
+        """The model with these parameters. Without a key its random streams hold no value and must not be read."""
+        rest = jax.tree.map(lambda leaf: leaf if key is None else _stream_value(leaf, key), self.rest)
+        return nnx.merge(self.graphdef, self.pour(params), rest)
+
+    def pour(self, params: Params) -> nnx.State:
+        """The parameters as NNX state.
+
+        Raises:
+            ValueError: naming the first parameter that is missing, unknown or of another shape.
+        """
+        leaves, treedef = jax.tree_util.tree_flatten_with_path(self.params)
+        expected = {_canonical(path): leaf.shape for path, leaf in leaves}
+        for name in sorted(expected.keys() ^ params.keys()):
+            found = "is missing" if name in expected else "is unknown"
+            raise ValueError(f"params[{name!r}] {found}: this config has {len(expected)} parameters; see param_specs(config)")
+        for name, shape in expected.items():
+            if params[name].shape != shape:
+                raise ValueError(f"params[{name!r}] has shape {params[name].shape}, this config needs {shape}")
+        return treedef.unflatten([params[name] for name in expected])
+
+
+def _stream_value(leaf: jax.ShapeDtypeStruct, key: Key[Array, ""]) -> Array:
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        return key
+    return jnp.zeros(leaf.shape, leaf.dtype)
+
+
+def _canonical(path: tuple) -> str:
+    """The name of a leaf of a model's state: the keys of its path without the variable's own `value`."""
+    return "/".join(str(entry.key) for entry in path[:-1])
+
+
+def new_model(config: ModelConfig, rules: Rules, key: Key[Array, ""], dropout_key: Key[Array, ""]) -> Transformer:
+    """A model with fresh parameters."""
+    return Transformer(config, rules=rules, rngs=nnx.Rngs(params=key, dropout=dropout_key))
+
+
+@functools.lru_cache(maxsize=256)
+def model_structure(config: ModelConfig, rules: Rules = DEFAULT_RULES) -> ModelStructure:
+    """What a model of this config consists of, by abstract evaluation."""
+    model = nnx.eval_shape(lambda: new_model(config, rules, jax.random.key(0), jax.random.key(0)))
+    return ModelStructure(*nnx.split(model, nnx.Param, ...))
+
+
+@functools.lru_cache(maxsize=256)
+def train_graphdef(config: ModelConfig, train: TrainConfig, rules: Rules = DEFAULT_RULES) -> nnx.GraphDef:
+    """The graph that turns a train state back into modules."""
+    structure, tx = model_structure(config, rules), make_optimizer(train.optimizer)
+
+    def build() -> TrainStateNNX:
+        zeros = {name: jnp.zeros(spec.shape, spec.dtype) for name, spec in param_specs(config).items()}
+        return _with_optimizer(structure.merge(zeros, jax.random.key(0)), tx)
+
+    return nnx.graphdef(nnx.eval_shape(build))
+
+
+def _with_optimizer(model: Transformer, tx: optax.GradientTransformation) -> TrainStateNNX:
+    return TrainStateNNX(model, nnx.Optimizer(model, tx, wrt=nnx.Param))
+
+
+def new_train_state(config: ModelConfig, train: TrainConfig, params: Params) -> nnx.State:
+    """The pure state of a model with these parameters and a fresh optimizer. `train.seed` starts the dropout stream."""
+    model = model_structure(config).merge(params, jax.random.key(train.seed))
+    return nnx.state(_with_optimizer(model, make_optimizer(train.optimizer)))
+
+
+def abstract_train_state(config: ModelConfig, train: TrainConfig) -> nnx.State:
+    """The train state with a `ShapeDtypeStruct` for each array."""
+    shapes = {name: jax.ShapeDtypeStruct(spec.shape, spec.dtype) for name, spec in param_specs(config).items()}
+    return jax.eval_shape(functools.partial(new_train_state, config, train), shapes)
+
+
+def state_axes(state: nnx.State) -> nnx.State:
+    """The same tree with each variable's logical axis names; `()` where it has none."""
+    return jax.tree.map(
+        lambda variable: variable.replace(variable.get_metadata("out_sharding", ())), state,
+        is_leaf=lambda node: isinstance(node, nnx.Variable),
+    )
+
+
+def canonical_params(model_state: nnx.State) -> Params:
+    """The parameters in a model's state, by canonical name."""
+    leaves = jax.tree_util.tree_leaves_with_path(nnx.filter_state(model_state, nnx.Param))
+    return {_canonical(path): leaf for path, leaf in leaves}
+
+
+def param_specs(config: ModelConfig) -> dict[str, ParamSpec]:
+    """Shape, stored dtype and logical axes of each parameter, as the modules declare them."""
+    params = model_structure(config).params
+    axes = {"/".join(path): variable.get_metadata("out_sharding") for path, variable in nnx.to_flat_state(params)}
+    return {name: ParamSpec(leaf.shape, leaf.dtype, axes[name]) for name, leaf in canonical_params(params).items()}
+
+
+def empty_cache(config: ModelConfig, batch_size: int, length: int) -> Cache:
+    """Zeros for `length` positions a row. Segment 0 marks a slot that nothing was written to."""
+    heads = (config.attention.num_kv_heads, config.attention.head_dim)
+    slots = (config.num_blocks, batch_size, length) if config.scan_layers else (batch_size, length)
+    blocks = ["layers"] if config.scan_layers else [f"layers_{index}" for index in range(config.num_blocks)]
+    cache = {}
+    for block in blocks:
+        for layer in config.cycle:
+            prefix = f"decoder/{block}/self_attention{layer.suffix}"
+            for name in ("cached_key", "cached_value"):
+                cache[f"{prefix}/{name}"] = jnp.zeros(slots + heads, jnp.dtype(config.dtype))
+            cache[f"{prefix}/cached_segment_ids"] = jnp.zeros(slots, jnp.int32)
+    return cache
+
+
+def nest_cache(cache: Cache) -> dict:
+    """The cache as the decoder takes it: by block, by attention, by variable."""
+    return traverse_util.unflatten_dict(cache, sep="/")["decoder"]
+
+
+def flatten_cache(cache: dict) -> Cache:
+    """The decoder's cache by canonical name."""
+    return traverse_util.flatten_dict({"decoder": cache}, sep="/")
