@@ -1,7 +1,8 @@
 """The stack of layers between the embedding and the head: one layer, one cycle of layers, the whole stack.
 
-Scanned, the blocks are one module whose parameters are stacked on axis 1, and the loop is a `jax.lax.scan` over its split
-state: parameters and keys go in, only the activations and the cache come out. Unscanned, they are `layers_0`, `layers_1`, ...
+Scanned, the blocks are one module whose parameters are stacked on axis 1, and the loop is a `jax.lax.scan` over its
+split state: parameters and keys go in, only the activations and the cache come out. Unscanned, they are `layers_0`,
+`layers_1`, ...
 Shape letters: B batch, T query, D model, V vocab, L blocks.
 """
 
@@ -31,7 +32,7 @@ BlockCache = dict[str, LayerCache]
 
 @dataclasses.dataclass(frozen=True)
 class DecoderLayer:
-    """One layer of a block's cycle: a view of the parts that bear its suffix. The block holds them, so names stay flat."""
+    """One layer of a block's cycle: a view of the parts with its suffix. The block holds them, so names stay flat."""
 
     block: "Block"
     suffix: str
@@ -77,7 +78,7 @@ class Block(nnx.Module):
     def __call__(
         self, x: Float[Array, "b t d"], context: Context, cache: BlockCache, key: Key[Array, ""] | None
     ) -> tuple[Float[Array, "b t d"], BlockCache]:
-        """Every layer of the cycle in turn. `cache` is by the attention's name; `key` feeds the dropout of all layers."""
+        """Every layer of the cycle in turn. `cache` is by the attention's name; `key` feeds every dropout."""
         cycle = self.config.cycle
         num_draws = DRAWS_PER_LAYER * len(cycle)
         draws = [None] * num_draws if key is None else list(jax.random.split(key, num_draws))
@@ -109,9 +110,8 @@ class Decoder(nnx.Module):
                 setattr(self, f"layers_{index}", Block(config, rules=rules, rngs=rngs))
         self.decoder_norm = make_norm(config)
         if not config.tied_head:
-            self.logits_dense = Dense(
-                (config.embed_dim,), (config.vocab_size,), ("embed_vocab", "vocab"), bias=False, config=config, rngs=rngs
-            )
+            shapes = (config.embed_dim,), (config.vocab_size,)
+            self.logits_dense = Dense(*shapes, ("embed_vocab", "vocab"), bias=False, config=config, rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "b t d"], context: Context, cache: dict[str, BlockCache], *, deterministic: bool

@@ -45,7 +45,8 @@ class RmsNorm(nnx.Module):
     def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
         norm = self.config.norm
         return ops.rms_norm(
-            x, self.scale[...], epsilon=norm.epsilon, zero_centered=norm.zero_centered, dtype=jnp.dtype(self.config.dtype)
+            x, self.scale[...], epsilon=norm.epsilon, zero_centered=norm.zero_centered,
+            dtype=jnp.dtype(self.config.dtype),
         )
 
 

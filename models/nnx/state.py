@@ -61,7 +61,7 @@ class ModelStructure:
         expected = {_canonical(path): leaf.shape for path, leaf in leaves}
         for name in sorted(expected.keys() ^ params.keys()):
             found = "is missing" if name in expected else "is unknown"
-            raise ValueError(f"params[{name!r}] {found}: this config has {len(expected)} parameters; see param_specs(config)")
+            raise ValueError(f"params[{name!r}] {found}: this config has the parameters that param_specs(config) lists")
         for name, shape in expected.items():
             if params[name].shape != shape:
                 raise ValueError(f"params[{name!r}] has shape {params[name].shape}, this config needs {shape}")

@@ -45,7 +45,7 @@ def loss_and_grads(
 
     def run(params: Params, batch: Batch, key: Key[Array, ""] | None) -> tuple[LossTerms, Params]:
         if key is None and config.dropout_rate > 0:
-            raise ValueError(f"key is None, but dropout_rate = {config.dropout_rate} draws from it: pass a jax.random.key")
+            raise ValueError(f"key is None, but dropout_rate = {config.dropout_rate} draws from it: pass a random key")
 
         def loss(params: Params) -> tuple[Array, LossTerms]:
             terms = _loss_terms(structure.merge(params, key), batch, train)
@@ -70,8 +70,8 @@ def train_step(
         clipped = clip_by_global_norm(grads, train.optimizer.clip_norm)
         metrics = _loss_metrics(terms)
         metrics["grad_norm"] = clipped.norm
-        # The optimizer's own count, so that this is the rate the update uses.
-        metrics["learning_rate"] = jnp.asarray(learning_rate(train_state.optimizer.opt_state[2].count[...]), jnp.float32)
+        # The schedule's own count, so that this is the rate of this update.
+        metrics["learning_rate"] = learning_rate(train_state.optimizer.opt_state[2].count[...])
         train_state.apply_gradients(clipped.grads)
         return nnx.state(train_state, nnx.Not(nnx.Intermediate)), metrics
 
