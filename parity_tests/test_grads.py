@@ -1,0 +1,21 @@
+"""Loss and every gradient leaf of the two twins: every tiny preset, scanned and unscanned, proved and then run."""
+
+import pytest
+
+from harness import measure, prove
+from harness.subjects.compact import SUBJECT
+
+SETUPS = SUBJECT.tiny_setups()
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("label", SETUPS)
+def test_every_gradient_leaf_is_proved_and_runs_alike(label, parity):
+    case = SUBJECT.case(SETUPS[label], "loss_and_grads", label=label)
+    linen, nnx = SUBJECT.programs(case)
+    proof = prove(linen, nnx)
+    parameters = {leaf.name for leaf in linen.inputs if leaf.name.startswith("params/")}
+    compared = {leaf.name.replace("grads/", "params/", 1) for leaf in proof.leaves if leaf.name.startswith("grads/")}
+    assert compared == parameters
+    parity.expect(proof, case=case, observable="grads")
+    parity.expect(measure(linen, nnx), case=case, observable="grads")

@@ -1,0 +1,67 @@
+"""Random configs: a covering set in which every pair of knob values occurs, and Hypothesis draws by stratum.
+
+Each config is proved from its traces; what is not proved is measured. A stable twentieth of the proved ones is executed op by
+op as an audit, where equal denotation must mean equal bits.
+"""
+
+import dataclasses
+import pathlib
+
+import hypothesis
+import pytest
+
+from harness.check import check
+from harness.measure import audit
+from harness.subjects.compact import SUBJECT, space
+from harness.subjects.compact.setup import read
+from harness.subjects.compact.subject import OBSERVABLES
+from harness.verdict import Kind
+
+COVERING = space.covering()
+REGRESSIONS = sorted((pathlib.Path(__file__).parent / "regressions").glob("*.json"))
+EXAMPLES = {"train_step": 12, "loss_and_grads": 9, "forward": 9, "prefill": 9, "generate": 9}
+AUDITED_SHARE = 20
+
+
+def _compare(case, parity):
+    linen, nnx = SUBJECT.programs(case)
+    verdict = check(linen, nnx)
+    chosen = verdict.kind is Kind.PROVED and int(case.id[-8:], 16) % AUDITED_SHARE == 0
+    if chosen:
+        verdict = audit(linen, nnx, verdict)
+    knobs = space.knob_values(case.config)
+    parity.expect(verdict, case=case, observable=OBSERVABLES[case.step], audited=chosen, knobs=knobs)
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("path", REGRESSIONS, ids=lambda path: path.stem)
+def test_configs_that_once_failed(path, parity):
+    for step in ("train_step", "prefill", "generate"):
+        _compare(SUBJECT.case(read(str(path)), step, label=path.stem), parity)
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("step", ["train_step", "prefill"])
+@pytest.mark.parametrize("index", range(len(COVERING)))
+def test_every_pair_of_knob_values(index, step, parity):
+    _compare(SUBJECT.case(COVERING[index], step, label=f"cover-{index}"), parity)
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("stratum", space.strata(), ids=lambda stratum: stratum.id)
+def test_random_configs(stratum, parity):
+    @hypothesis.seed(f"{parity.seed}-{stratum.id}")
+    @hypothesis.settings(max_examples=parity.scale(EXAMPLES[stratum.step]))
+    @hypothesis.given(setup=space.setups(stratum))
+    def compare(setup):
+        hypothesis.note(repr(setup))
+        label = f"random-{stratum.family}-{'scanned' if stratum.scan_layers else 'unscanned'}"
+        _compare(SUBJECT.case(setup, stratum.step, label=label), parity)
+
+    compare()
+
+
+def test_a_setup_survives_its_token():
+    for setup in COVERING[:5]:
+        case = SUBJECT.case(setup, "train_step")
+        assert dataclasses.replace(SUBJECT.case_from_token(case.token), label=case.label) == case
