@@ -1,6 +1,6 @@
 """A compact decoder-only model framework, written twice: in Flax Linen and in Flax NNX.
 
-Both twins implement `models.backend.Backend`. Nothing here knows what compares them.
+Both twins implement `models.protocol.Backend`. Nothing here knows what compares them.
 """
 
 import importlib
@@ -9,7 +9,7 @@ import typing
 from .config import ConfigError, ModelConfig, TrainConfig, preset, presets
 
 if typing.TYPE_CHECKING:
-    from .backend import Backend
+    from .protocol import Backend
 
 __all__ = ["ConfigError", "ModelConfig", "TrainConfig", "backend", "preset", "presets"]
 

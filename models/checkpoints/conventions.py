@@ -26,7 +26,7 @@ from ..config import ModelConfig, Projection
 from .store import load
 
 if typing.TYPE_CHECKING:
-    from ..backend import Params
+    from ..protocol import Params
 
 TOKEN_TABLE = "token_embedder/embedding"
 

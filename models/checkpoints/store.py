@@ -20,7 +20,7 @@ from .layouts import RNG_LEAVES, Layout, Path, detect, from_canonical, to_canoni
 from .native import NativeLeaf, from_stored, native_leaves, rebuild, stored_form, to_stored
 
 if typing.TYPE_CHECKING:
-    from ..backend import Backend, Params, State
+    from ..protocol import Backend, Params, State
 
 ITEMS = "items"
 AUX = "aux"

@@ -10,7 +10,7 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import ops
-from ..backend import Mode
+from ..protocol import Mode
 from ..config import Layer, ModelConfig, Projection, Rope
 from .layers import Axes, Dense, constrain
 

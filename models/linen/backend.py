@@ -7,7 +7,7 @@ from flax import linen as nn
 from flax.training.train_state import TrainState
 from jaxtyping import Array, Float, Int, PyTree
 
-from ..backend import Cache, Metrics, Mode, Params, ParamSpec
+from ..protocol import Cache, Metrics, Mode, Params, ParamSpec
 from ..config import ModelConfig, TrainConfig
 from ..sharding import DEFAULT_RULES, Rules
 from ..training.batch import Batch

@@ -12,7 +12,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from .. import ops
-from ..backend import Mode
+from ..protocol import Mode
 from ..config import Layer, LearnedPositions, ModelConfig, Remat
 from .attention import Attention
 from .layers import RESIDUAL, Dropout, Embed, Head, constrain, dtype_of, make_norm

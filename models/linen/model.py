@@ -6,7 +6,7 @@ B batch, T query position, V vocabulary.
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from ..backend import Mode
+from ..protocol import Mode
 from ..config import ModelConfig
 from .decoder import Decoder
 from .layers import Embed

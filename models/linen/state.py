@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, PyTree
 
-from ..backend import Mode
+from ..protocol import Mode
 from ..config import AdamW, ModelConfig, TrainConfig
 from ..training.optimizers import make_optimizer
 from .model import Transformer

@@ -10,7 +10,7 @@ from flax import linen as nn
 from flax.training.train_state import TrainState
 from jaxtyping import Array, Float, Int
 
-from ..backend import Metrics, Mode
+from ..protocol import Metrics, Mode
 from ..config import ModelConfig, TrainConfig
 from ..sharding import Rules
 from ..training.batch import Batch

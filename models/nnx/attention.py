@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import ops
-from ..backend import Mode
+from ..protocol import Mode
 from ..config import Layer, ModelConfig, Projection, Rope
 from ..sharding import Rules
 from .layers import Dense, constrain

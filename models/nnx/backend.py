@@ -7,7 +7,7 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from ..backend import Cache, Metrics, Params, ParamSpec
+from ..protocol import Cache, Metrics, Params, ParamSpec
 from ..config import ModelConfig, TrainConfig
 from ..sharding import DEFAULT_RULES, Rules
 from ..training import Batch, LossTerms

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from ..backend import Mode
+from ..protocol import Mode
 from ..config import ModelConfig
 from ..sharding import Rules
 from .attention import Context

@@ -13,7 +13,7 @@ import optax
 from flax import nnx, traverse_util
 from jaxtyping import Array, Key
 
-from ..backend import Cache, Params, ParamSpec
+from ..protocol import Cache, Params, ParamSpec
 from ..config import ModelConfig, TrainConfig
 from ..sharding import DEFAULT_RULES, Rules
 from ..training import make_optimizer

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from ..backend import Cache, Metrics, Mode, Params
+from ..protocol import Cache, Metrics, Mode, Params
 from ..config import ModelConfig, TrainConfig
 from ..sharding import DEFAULT_RULES, Rules
 from ..training import Batch, LossTerms, clip_by_global_norm, next_token_loss, schedule

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from models.checkpoints.layouts import Layout
 
 import models
-from models.backend import Backend
+from models.protocol import Backend
 
 from ...program import Program
 from ..case import Case
