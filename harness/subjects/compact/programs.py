@@ -18,7 +18,7 @@ from ..case import Case
 from . import inputs, names
 from .setup import Setup, abstract_mesh
 
-LAYOUTS = {"linen": Layout.LINEN, "nnx": Layout.NNX_NATIVE}
+LAYOUTS = {"linen": Layout.LINEN, "nnx": Layout.NNX_BOXED}
 
 
 @dataclasses.dataclass(frozen=True)
