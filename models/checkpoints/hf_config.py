@@ -1,0 +1,161 @@
+"""A Hugging Face `config.json` as a `ModelConfig`, and back. It reads no weights.
+
+Every key is either read, known to change nothing, or known only with one value; any other is refused by name, because
+a key that we do not know could change the result.
+"""
+
+import dataclasses
+import difflib
+import typing
+
+from ..config import ConfigError, DType, ModelConfig, from_json, to_json
+from .hf_tables import ARCHITECTURES, FAMILIES, REQUIRED, Architecture, Attribute, Json
+
+_ROPE_KEYS = ("rope_parameters", "rope_scaling")
+_OF_A_RUN = ("dtype", "dropout_rate", "scan_layers", "remat")
+"""Fields that say how a model is run; `config.json` does not hold them."""
+
+
+def architecture_of(config: ModelConfig) -> Architecture:
+    """The architecture whose tensors this model's parameters are written as.
+
+    Raises:
+        ConfigError: when Hugging Face has no class that computes the same, naming the field that stands in the way.
+    """
+    if config.family not in FAMILIES:
+        raise ConfigError("family", config.family, "has no Hugging Face class", f"known: {', '.join(sorted(FAMILIES))}")
+    architecture = FAMILIES[config.family]
+    ours = _comparable(config)
+    theirs = _comparable(config_from_hf(_write(architecture, config)))
+    for name, value in ours.items():
+        if theirs[name] != value:
+            rule = f"cannot be said in the config of {architecture.class_name}"
+            raise ConfigError(name, value, rule, f"it would read {theirs[name]!r}")
+    return architecture
+
+
+def config_to_hf(config: ModelConfig) -> dict[str, typing.Any]:
+    """The `config.json` of this model.
+
+    Raises:
+        ConfigError: when Hugging Face has no class that computes the same.
+    """
+    return _write(architecture_of(config), config)
+
+
+def config_from_hf(attributes: Json) -> ModelConfig:
+    """The model that a `config.json` describes; computed and stored in its `dtype`, float32 when it names none.
+
+    Raises:
+        ConfigError: for an unknown `model_type`, and for an unsupported key or value that could change the result.
+    """
+    model_type = attributes.get("model_type")
+    if model_type not in ARCHITECTURES:
+        raise ConfigError("model_type", model_type, "is not supported", f"known: {', '.join(sorted(ARCHITECTURES))}")
+    architecture = ARCHITECTURES[model_type]
+    keys = _plain_rope(attributes)
+    _refuse_unknown(architecture, keys)
+    data = to_json(architecture.template)
+    for attribute in architecture.attributes:
+        _assign(data, attribute.field, _read(attribute, keys))
+    data["weight_dtype"] = data["dtype"] = _dtype(keys)
+    config = from_json(ModelConfig, data)
+    if config.query_scale == config.attention.head_dim**-0.5:
+        return config.replace(attention=dataclasses.replace(config.attention, query_scale=None))
+    return config
+
+
+def _write(architecture: Architecture, config: ModelConfig) -> dict[str, typing.Any]:
+    source = _explicit(config)
+    written = [attribute for attribute in architecture.attributes if attribute.key]
+    return {
+        "architectures": [architecture.class_name],
+        "model_type": architecture.model_type,
+        "dtype": config.weight_dtype.value,
+        **{attribute.key: _spell(attribute, _pick(source, attribute)) for attribute in written},
+    }
+
+
+def _explicit(config: ModelConfig) -> ModelConfig:
+    """The same model with its query scale written out."""
+    return config.replace(attention=dataclasses.replace(config.attention, query_scale=config.query_scale))
+
+
+def _comparable(config: ModelConfig) -> dict[str, typing.Any]:
+    return {name: value for name, value in to_json(_explicit(config)).items() if name not in _OF_A_RUN}
+
+
+def _pick(config: ModelConfig, attribute: Attribute) -> typing.Any:
+    value: typing.Any = config
+    for word in attribute.field.split("."):
+        value = value[int(word)] if word.isdigit() else getattr(value, word, None)
+    if value is None and not attribute.null:
+        raise ConfigError(attribute.field, None, "is required by the Hugging Face class", "set it")
+    return value
+
+
+def _assign(data: dict[str, typing.Any], field: str, value: object) -> None:
+    *parents, last = field.split(".")
+    place: typing.Any = data
+    for word in parents:
+        place = place[int(word)] if word.isdigit() else place[word]
+    place[last] = value
+
+
+def _read(attribute: Attribute, keys: Json) -> typing.Any:
+    """The field's value, from the key or from what its absence means."""
+    key, default = str(attribute.key), attribute.default
+    if keys.get(key) is None and callable(default):
+        return default(keys)
+    if key not in keys and default is REQUIRED:
+        raise ConfigError(key, None, "is required and missing from config.json", "add the key")
+    value = keys.get(key, default)
+    if value is None and not attribute.null:
+        raise ConfigError(key, None, "must not be null", "write its value")
+    if attribute.words is None or value is None:
+        return value if value is None else attribute.read(value)
+    if value not in attribute.words:
+        raise ConfigError(key, value, "is not supported", f"known: {', '.join(attribute.words)}")
+    return attribute.words[value]
+
+
+def _spell(attribute: Attribute, value: typing.Any) -> typing.Any:
+    """The inverse of `_read`."""
+    if value is None:
+        return None
+    if attribute.words is None:
+        return attribute.write(value)
+    return next(word for word, ours in attribute.words.items() if ours == value)
+
+
+def _plain_rope(attributes: Json) -> dict[str, typing.Any]:
+    """Both spellings of the rotary parameters (`rope_scaling` is the older one) as plain `rope_theta`."""
+    keys = {key: value for key, value in attributes.items() if key not in _ROPE_KEYS}
+    for name in _ROPE_KEYS:
+        rope = dict(attributes.get(name) or {})
+        kinds = {rope.pop(word, "default") for word in ("rope_type", "type")}
+        keys.update({key: rope.pop(key) for key in ("rope_theta", "partial_rotary_factor") if key in rope})
+        if rope or kinds != {"default"}:
+            rule = "changes the rotary positions, which is not supported"
+            raise ConfigError(name, attributes[name], rule, "only rope_type default with a rope_theta is")
+    return keys
+
+
+def _refuse_unknown(architecture: Architecture, keys: Json) -> None:
+    known = {attribute.key for attribute in architecture.attributes if attribute.key}
+    for key, value in keys.items():
+        if key in architecture.fixed:
+            allowed = architecture.fixed[key](keys)
+            if value not in allowed:
+                raise ConfigError(key, value, f"is supported only as {allowed[-1]!r}", "it would change the result")
+        elif key not in known | architecture.ignored:
+            close = difflib.get_close_matches(key, sorted(known), n=1)
+            fix = f"did you mean {close[0]!r}?" if close else "remove it if the logits do not depend on it"
+            raise ConfigError(key, value, f"is not a known attribute of {architecture.class_name}", fix)
+
+
+def _dtype(keys: Json) -> str:
+    name = keys.get("dtype") or keys.get("torch_dtype") or DType.FLOAT32.value
+    if name not in [dtype.value for dtype in DType]:
+        raise ConfigError("dtype", name, "is not supported", f"known: {', '.join(dtype.value for dtype in DType)}")
+    return name

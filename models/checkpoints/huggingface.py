@@ -1,0 +1,239 @@
+"""Weights between Hugging Face and us: canonical parameters from their tensors and back, byte for byte.
+
+The names and arrangements are `hf_tables.py`; a `config.json` is read by `hf_config.py`. Arrays here are NumPy's and no
+arithmetic touches them, so reading and writing are inverse to each other.
+"""
+
+import dataclasses
+import json
+import math
+import pathlib
+import re
+import typing
+from collections.abc import Iterator, Mapping
+
+import jax.numpy as jnp
+import numpy as np
+
+from ..config import ModelConfig
+from .atomic import new_directory
+from .errors import CheckpointError
+from .hf_config import architecture_of, config_from_hf, config_to_hf
+from .hf_tables import Tensor
+
+__all__ = ["config_from_hf", "config_to_hf", "load_hf", "params_from_hf", "params_to_hf", "save_hf"]
+
+CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class _Leaf:
+    """One canonical parameter and the tensors it is made of: one, or one per block stacked on axis 1."""
+
+    name: str
+    theirs: tuple[str, ...]
+    arrange: str
+    stacked: bool
+
+
+def params_from_hf(config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Canonical parameters, scanned or not as `config.scan_layers` says.
+
+    Raises:
+        CheckpointError: naming the first tensor that is missing, too many, or of another shape or dtype.
+    """
+    leaves, sizes = list(_leaves(config)), _sizes(config)
+    expected = {name for leaf in leaves for name in leaf.theirs}
+    for name in sorted(expected - set(tensors)):
+        raise CheckpointError(f"tensor {name}", "is missing", "the config asks for it")
+    for name in sorted(set(tensors) - expected):
+        raise CheckpointError(f"tensor {name}", "is not a parameter of this config", "check head and layers")
+    params = {}
+    for leaf in leaves:
+        parts = []
+        for name in leaf.theirs:
+            _check(name, tensors[name], _shape(leaf.arrange, sizes), config.weight_dtype.value)
+            parts.append(_rearrange(tensors[name], leaf.arrange, sizes))
+        params[leaf.name] = np.stack(parts, axis=1) if leaf.stacked else parts[0]
+    return params
+
+
+def params_to_hf(config: ModelConfig, params: Mapping[str, typing.Any]) -> dict[str, np.ndarray]:
+    """Their tensors by name, contiguous: the inverse of `params_from_hf`.
+
+    Raises:
+        CheckpointError: naming the first parameter that is missing, too many, or of another shape or dtype.
+    """
+    leaves, sizes = list(_leaves(config)), _sizes(config)
+    expected = {leaf.name for leaf in leaves}
+    for name in sorted(expected - set(params)):
+        raise CheckpointError(f"parameter {name}", "is missing", "the config asks for it")
+    for name in sorted(set(params) - expected):
+        raise CheckpointError(f"parameter {name}", "has no tensor in the Hugging Face class", "check the config")
+    tensors = {}
+    for leaf in leaves:
+        value, back = np.asarray(params[leaf.name]), _inverse(leaf.arrange)
+        shape = _shape(back, sizes)
+        wanted = (shape[0], len(leaf.theirs), *shape[1:]) if leaf.stacked else shape
+        _check(leaf.name, value, wanted, config.weight_dtype.value)
+        parts = np.moveaxis(value, 1, 0) if leaf.stacked else [value]
+        for name, part in zip(leaf.theirs, parts, strict=True):
+            tensors[name] = np.ascontiguousarray(_rearrange(part, back, sizes))
+    return tensors
+
+
+def load_hf(directory: str | pathlib.Path) -> tuple[ModelConfig, dict[str, jnp.ndarray]]:
+    """Config and canonical parameters of a directory with `config.json` and safetensors, whole or sharded.
+
+    Raises:
+        CheckpointError: naming the file or tensor that is missing, damaged or of another shape.
+        ConfigError: for a config that is not supported.
+    """
+    directory = pathlib.Path(directory)
+    config = config_from_hf(_read_json(directory / CONFIG))
+    tensors: dict[str, np.ndarray] = {}
+    for file, names in _files(directory).items():
+        tensors.update(_read_tensors(file, names))
+    return config, {name: jnp.asarray(value) for name, value in params_from_hf(config, tensors).items()}
+
+
+def save_hf(
+    config: ModelConfig,
+    params: Mapping[str, typing.Any],
+    directory: str | pathlib.Path,
+    *,
+    shard_bytes: int = 5 * 10**9,
+) -> None:
+    """Writes a directory that `load_hf` and Hugging Face read; it appears whole or not at all.
+
+    Raises:
+        CheckpointError: when the directory exists, or the parameters do not fit the config.
+        ConfigError: when Hugging Face has no class that computes the same.
+    """
+    directory = pathlib.Path(directory)
+    attributes, tensors = config_to_hf(config), params_to_hf(config, params)
+    with new_directory(directory.parent, directory.name) as writing:
+        (writing / CONFIG).write_text(json.dumps(attributes, indent=2, sort_keys=True) + "\n")
+        _write_tensors(writing, tensors, shard_bytes)
+
+
+def _leaves(config: ModelConfig) -> Iterator[_Leaf]:
+    """Every parameter of the model in the tables' order."""
+    for tensor in architecture_of(config).tensors:
+        if "{i}" in tensor.theirs:
+            yield from _layer_leaves(config, tensor)
+        elif not (config.tied_head and tensor.canonical == "decoder/logits_dense/kernel"):
+            yield _Leaf(tensor.canonical, (tensor.theirs,), tensor.arrange, stacked=False)
+
+
+def _layer_leaves(config: ModelConfig, tensor: Tensor) -> Iterator[_Leaf]:
+    period = len(config.cycle)
+    for place, layer in enumerate(config.cycle):
+        name = tensor.canonical.format(s=layer.suffix)
+        theirs = tuple(tensor.theirs.format(i=block * period + place) for block in range(config.num_blocks))
+        if config.scan_layers:
+            yield _Leaf(f"decoder/layers/{name}", theirs, tensor.arrange, stacked=True)
+            continue
+        for block, their_name in enumerate(theirs):
+            yield _Leaf(f"decoder/layers_{block}/{name}", (their_name,), tensor.arrange, stacked=False)
+
+
+def _sizes(config: ModelConfig) -> dict[str, int]:
+    attention = config.attention
+    return {
+        "V": config.vocab_size, "D": config.embed_dim, "F": config.mlp.hidden_dim, "C": 3,
+        "N": attention.num_heads, "K": attention.num_kv_heads, "H": attention.head_dim,
+        "P": getattr(config.positions, "length", 0),
+    }
+
+
+def _axes(side: str) -> list[str]:
+    """`"D (N H)"` as `["D", "NH"]`: the letters of each axis."""
+    return [group.replace(" ", "").strip("()") for group in re.findall(r"\([^)]*\)|\S+", side)]
+
+
+def _shape(arrange: str, sizes: Mapping[str, int]) -> tuple[int, ...]:
+    """The shape of the left side."""
+    return tuple(math.prod(sizes[letter] for letter in axis) for axis in _axes(arrange.split("->")[0]))
+
+
+def _inverse(arrange: str) -> str:
+    left, right = arrange.split("->")
+    return f"{right.strip()} -> {left.strip()}"
+
+
+def _rearrange(array: np.ndarray, arrange: str, sizes: Mapping[str, int]) -> np.ndarray:
+    left, right = (_axes(side) for side in arrange.split("->"))
+    letters = "".join(left)
+    split = array.reshape([sizes[letter] for letter in letters])
+    moved = split.transpose([letters.index(letter) for letter in "".join(right)])
+    return moved.reshape([math.prod(sizes[letter] for letter in axis) for axis in right])
+
+
+def _check(name: str, value: np.ndarray, shape: tuple[int, ...], dtype: str) -> None:
+    if value.shape != shape:
+        raise CheckpointError(f"tensor {name}", f"has shape {value.shape}, the config asks for {shape}", "check both")
+    if value.dtype.name != dtype:
+        found = value.dtype.name
+        raise CheckpointError(f"tensor {name}", f"has dtype {found}, the config asks for {dtype}", "check both")
+
+
+def _read_json(path: pathlib.Path) -> dict[str, typing.Any]:
+    try:
+        data = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise CheckpointError(path, "is missing", "name a directory in Hugging Face's layout") from None
+    except ValueError as error:
+        raise CheckpointError(path, f"is not JSON ({error})", "fetch the file again") from None
+    if not isinstance(data, dict):
+        raise CheckpointError(path, "is not a JSON object", "fetch the file again")
+    return data
+
+
+def _files(directory: pathlib.Path) -> dict[pathlib.Path, set[str] | None]:
+    """Each weights file with the tensors the index promises in it; no promise for a file that stands alone."""
+    if not (directory / INDEX).exists():
+        return {directory / WEIGHTS: None}
+    places = _read_json(directory / INDEX).get("weight_map")
+    if not isinstance(places, dict):
+        raise CheckpointError(directory / INDEX, "has no weight_map", "fetch the file again")
+    files: dict[pathlib.Path, set[str] | None] = {}
+    for file in sorted(set(places.values())):
+        files[directory / file] = {name for name, place in places.items() if place == file}
+    return files
+
+
+def _read_tensors(file: pathlib.Path, promised: set[str] | None) -> dict[str, np.ndarray]:
+    import safetensors
+    import safetensors.numpy
+
+    if not file.exists():
+        raise CheckpointError(file, "is missing", "fetch the file again")
+    try:
+        tensors = safetensors.numpy.load_file(file)
+    except safetensors.SafetensorError as error:
+        raise CheckpointError(file, f"is truncated or damaged ({error})", "fetch the file again") from None
+    for name in sorted((promised or set(tensors)) ^ set(tensors)):
+        where = "the index" if name in tensors else "the file"
+        raise CheckpointError(f"tensor {name}", f"is missing from {where} ({file.name})", "fetch the files again")
+    return tensors
+
+
+def _write_tensors(directory: pathlib.Path, tensors: Mapping[str, np.ndarray], shard_bytes: int) -> None:
+    import safetensors.numpy
+
+    shards: list[dict[str, np.ndarray]] = [{}]
+    for name, value in tensors.items():
+        if shards[-1] and sum(part.nbytes for part in shards[-1].values()) + value.nbytes > shard_bytes:
+            shards.append({})
+        shards[-1][name] = value
+    if len(shards) == 1:
+        safetensors.numpy.save_file(shards[0], directory / WEIGHTS, metadata={"format": "pt"})
+        return
+    places = {}
+    for number, shard in enumerate(shards, start=1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        safetensors.numpy.save_file(shard, directory / file, metadata={"format": "pt"})
+        places.update(dict.fromkeys(shard, file))
+    index = {"metadata": {"total_size": sum(value.nbytes for value in tensors.values())}, "weight_map": places}
+    (directory / INDEX).write_text(json.dumps(index, indent=2, sort_keys=True) + "\n")
