@@ -6,6 +6,7 @@ B batch, T query position, D model, V vocabulary.
 """
 
 import math
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -35,12 +36,14 @@ def constrain(x: Float[Array, "..."], axes: Axes) -> Float[Array, "..."]:
         return x
     check_vocabulary(axes, rules)
     spec = nn.logical_to_mesh_axes(axes, rules)
-    kept = [tuple(axis for axis in dim or () if mesh.shape.get(axis, 1) > 1) for dim in spec]
-    return jax.lax.with_sharding_constraint(x, PartitionSpec(*(_entry(dim) for dim in kept)))
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*(_entry(dim, mesh.shape) for dim in spec)))
 
 
-def _entry(mesh_axes: Axes) -> Axes | str | None:
-    return mesh_axes if len(mesh_axes) > 1 else next(iter(mesh_axes), None)
+def _entry(dim: Axes | str | None, sizes: Mapping[str, int]) -> Axes | str | None:
+    """One dimension's mesh axes without those that split nothing; Linen spells a single axis without its tuple."""
+    axes = (dim,) if isinstance(dim, str) else dim or ()
+    kept = tuple(axis for axis in axes if sizes.get(axis, 1) > 1)
+    return kept if len(kept) > 1 else next(iter(kept), None)
 
 
 def dtype_of(dtype: schema.DType) -> jnp.dtype:

@@ -26,10 +26,14 @@ def _named(backend_name: str, tree: typing.Any, *, is_leaf: typing.Any = None) -
     return {getattr(name, "name", name): leaf for name, leaf in named if not isinstance(name, names.OneSided)}
 
 
+def _is_axes(node: typing.Any) -> bool:
+    return type(node) is tuple and all(word is None or isinstance(word, str) for word in node)
+
+
 def axes(backend_name: str, setup: Setup) -> Axes:
     """The logical axes of every state leaf, as this twin's own metadata says."""
     backend = models.backend(backend_name)
-    return _named(backend_name, backend.state_axes(setup.model, setup.train), is_leaf=lambda x: isinstance(x, tuple))
+    return _named(backend_name, backend.state_axes(setup.model, setup.train), is_leaf=_is_axes)
 
 
 def specs(axes_by_leaf: Axes, mesh: str) -> dict[str, PartitionSpec]:
@@ -55,5 +59,5 @@ def device_shardings(backend_name: str, setup: Setup, mesh: str) -> typing.Any:
     return jax.tree.map(
         lambda words: NamedSharding(devices, resolve(words, DEFAULT_RULES, MESHES[mesh])),
         tree,
-        is_leaf=lambda x: isinstance(x, tuple),
+        is_leaf=_is_axes,
     )
