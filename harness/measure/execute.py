@@ -1,0 +1,210 @@
+"""Execution of two programs on the same inputs, and what their outputs say about each other.
+
+Both are compiled from their traces, the very jaxprs that the prover saw. Equal bits on every input is `bitwise`, and
+no truth is needed; else each leaf is judged by the noise ratio (`ratio`).
+"""
+
+import dataclasses
+import typing
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from jax.extend import core
+
+from .. import settings
+from ..program import Leaf, Program
+from ..verdict import Finding, Kind, LeafResult, Verdict, weakest
+from . import ratio
+from .inputs import Inputs, draw_inputs, variants
+from .interpreter import Unsupported
+from .pairing import Pair, Pairing, pair
+from .roundoff import output_roundoffs
+from .truth import TruthRunner, to_host
+
+Runner = Callable[[Sequence[typing.Any]], list[np.ndarray]]
+
+
+def compiled(program: Program, **compiler_options: typing.Any) -> Runner:
+    """A program jitted as a whole: flat arguments to flat host arrays, under the harness's settings."""
+    function = core.jaxpr_as_fun(program.trace().jaxpr)
+    run = jax.jit(lambda *values: function(*values), compiler_options=compiler_options or None)
+
+    def runner(flat: Sequence[typing.Any]) -> list[np.ndarray]:
+        with settings.tracing():
+            return [to_host(value) for value in run(*flat)]
+
+    return runner
+
+
+def measure(a: Program, b: Program, *, seed: int = 0) -> Verdict:
+    """Runs both programs on the same adversarial inputs.
+
+    Args:
+        a: one program; it draws the inputs.
+        b: the other; gets them by name.
+        seed: of the draw.
+
+    Returns:
+        `bitwise`, `close`, `diverged`, or `undecided` with the reason when nothing could be compared.
+
+    Raises:
+        ProgramError: a program cannot be traced or has no concrete inputs.
+    """
+    return measure_runs(a, b, (compiled(a), compiled(b)), seed=seed)
+
+
+def measure_runs(a: Program, b: Program, runners: tuple[Runner, Runner], *, seed: int = 0) -> Verdict:
+    """`measure` with other ways to execute; for calibration."""
+    pairing = pair(a, b)
+    structural = [finding for finding in pairing.findings if finding.leaves[0] not in _names(pairing)]
+    inputs_differ = len(structural) > len(pairing.broken)
+    if inputs_differ or not pairing.outputs:
+        return _without_run(a, b, pairing)
+    inputs = list(variants(a, b, draw_inputs(a, b, seed), seed))
+    try:
+        results, noises = _judge(a, b, pairing.outputs, inputs, runners)
+    except Unsupported as error:
+        return dataclasses.replace(_without_run(a, b, pairing), kind=Kind.UNDECIDED, reason=str(error))
+    leaves = (*pairing.broken, *results)
+    kind = weakest(leaf.kind for leaf in leaves)
+    findings = (*pairing.findings, *_findings(results, noises))
+    return Verdict(
+        kind, leaves=leaves, findings=findings, certificate=pairing.certificate,
+        reason=_reason(results, kind), programs=(a.name, b.name),
+    )  # fmt: skip
+
+
+def _names(pairing: Pairing) -> set[str]:
+    return {pair.name for pair in pairing.outputs}
+
+
+def _without_run(a: Program, b: Program, pairing: Pairing) -> Verdict:
+    """Inputs that differ in structure, or no output in common: nothing was executed."""
+    kind = Kind.DIVERGED if pairing.findings else Kind.UNDECIDED
+    reason = "not executed: the structure differs" if pairing.findings else "no output leaf to compare"
+    return Verdict(
+        kind, leaves=pairing.broken, findings=pairing.findings, certificate=pairing.certificate,
+        reason=reason, programs=(a.name, b.name),
+    )  # fmt: skip
+
+
+def _judge(
+    a: Program, b: Program, pairs: Sequence[Pair], inputs: Sequence[Inputs], runners: tuple[Runner, Runner]
+) -> tuple[list[LeafResult], dict[str, ratio.Noise]]:
+    """Every compared leaf: by bits over all inputs first, by noise where the bits differ."""
+    settled: dict[str, LeafResult] = {}
+    differing: set[str] = set()
+    for one in inputs:
+        outs_a, outs_b = runners[0](one.a), runners[1](one.b)
+        for pair_ in pairs:
+            left, right = _both(pair_, outs_a, outs_b)
+            if pair_.name not in settled and one.group == "as drawn" and not _any_finite(left):
+                settled[pair_.name] = LeafResult(pair_.name, Kind.UNDECIDED, None, "no finite element to compare")
+            if not same_bits(left, right):
+                differing.add(pair_.name)
+                if not _is_floating(left):
+                    settled.setdefault(pair_.name, _unequal(pair_, left, right, one.group))
+    measured = [pair_ for pair_ in pairs if pair_.name in differing and pair_.name not in settled]
+    noises = _noises(a, b, measured, inputs, runners) if measured else {}
+    results = []
+    for pair_ in pairs:
+        noise = noises.get(pair_.name)
+        if pair_.name in settled:
+            results.append(settled[pair_.name])
+        elif noise is None:
+            results.append(LeafResult(pair_.name, Kind.BITWISE, 0.0))
+        else:
+            kind = Kind.CLOSE if noise.agrees else Kind.DIVERGED
+            results.append(LeafResult(pair_.name, kind, noise.ratio, noise.describe()))
+    return results, noises
+
+
+def _noises(
+    a: Program, b: Program, pairs: Sequence[Pair], inputs: Sequence[Inputs], runners: tuple[Runner, Runner]
+) -> dict[str, ratio.Noise]:
+    """The worst noise of each leaf over the groups of inputs."""
+    truths = TruthRunner(a), TruthRunner(b)
+    roundoffs = output_roundoffs(a), output_roundoffs(b)
+    groups: dict[str, dict[str, list[ratio.Noise]]] = {}
+    for one in inputs:
+        runs = runners[0](one.a), runners[1](one.b), truths[0](one.a), truths[1](one.b)
+        for pair_ in pairs:
+            indices = (pair_.index_a, pair_.index_b) * 2
+            sample = ratio.Sample(*(_wide(run[index]) for run, index in zip(runs, indices, strict=True)))
+            finer = min(roundoffs[0][pair_.index_a], roundoffs[1][pair_.index_b])
+            groups.setdefault(pair_.name, {}).setdefault(one.group, []).append(ratio.compare_one(sample, finer))
+    worst = {}
+    for name, by_group in groups.items():
+        merged = [ratio.merge(parts) for parts in by_group.values()]
+        worst[name] = max(merged, key=lambda noise: (not noise.agrees, noise.ratio))
+    return worst
+
+
+def _both(pair_: Pair, outs_a: list[np.ndarray], outs_b: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    return _converted(outs_a[pair_.index_a], pair_.a), _converted(outs_b[pair_.index_b], pair_.b)
+
+
+def _converted(value: np.ndarray, leaf: Leaf) -> np.ndarray:
+    return value if leaf.converted is None else value.astype(leaf.converted)
+
+
+def _wide(value: np.ndarray) -> np.ndarray:
+    return value.astype(np.complex128 if np.iscomplexobj(value) else np.float64)
+
+
+def _is_floating(value: np.ndarray) -> bool:
+    return jax.numpy.issubdtype(value.dtype, jax.numpy.inexact)
+
+
+def _any_finite(value: np.ndarray) -> bool:
+    return not _is_floating(value) or value.size == 0 or bool(np.isfinite(_wide(value)).any())
+
+
+def same_bits(left: np.ndarray, right: np.ndarray) -> bool:
+    """Equal bit patterns, all NaNs one class."""
+    if left.dtype != right.dtype or left.shape != right.shape:
+        return False
+    if left.tobytes() == right.tobytes():
+        return True
+    if not _is_floating(left):
+        return False
+    wide_left, wide_right = _wide(left), _wide(right)
+    nans = np.isnan(wide_left)
+    if not np.array_equal(nans, np.isnan(wide_right)):
+        return False
+    return wide_left[~nans].tobytes() == wide_right[~nans].tobytes()
+
+
+def _unequal(pair_: Pair, left: np.ndarray, right: np.ndarray, group: str) -> LeafResult:
+    index = tuple(int(i) for i in np.argwhere(left != right)[0])
+    count = int((left != right).sum())
+    detail = f"{count} of {left.size} integers differ; at {list(index)} a={left[index]} b={right[index]} ({group})"
+    return LeafResult(pair_.name, Kind.DIVERGED, None, detail)
+
+
+def _findings(results: Sequence[LeafResult], noises: dict[str, ratio.Noise]) -> list[Finding]:
+    """One finding for all diverged leaves, told by the worst of them."""
+    bad = [leaf for leaf in results if leaf.kind == Kind.DIVERGED]
+    if not bad:
+        return []
+    worst = max(bad, key=lambda leaf: float("inf") if leaf.name not in noises else noises[leaf.name].severity)
+    noise = noises.get(worst.name)
+    where = f" ({noise.confined})" if noise is not None and noise.confined else ""
+    return [
+        Finding(
+            title=f"{len(bad)} output(s) differ by more than rounding, the worst is {worst.name}{where}",
+            leaves=tuple(leaf.name for leaf in sorted(bad, key=lambda leaf: leaf is not worst)),
+            detail=worst.detail,
+        )
+    ]
+
+
+def _reason(results: Sequence[LeafResult], kind: Kind) -> str:
+    if kind is Kind.UNDECIDED:
+        undecided = [leaf for leaf in results if leaf.kind is Kind.UNDECIDED]
+        return f"{undecided[0].name}: {undecided[0].detail}" if undecided else "no output leaf to compare"
+    if kind is Kind.CLOSE:
+        worst = max((leaf for leaf in results if leaf.ratio is not None), key=lambda leaf: leaf.ratio or 0.0)
+        return f"largest noise ratio {worst.ratio:.3g} of {ratio.K:g}, at {worst.name}"
+    return ""
