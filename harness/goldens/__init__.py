@@ -1,0 +1,25 @@
+"""Recorded, reviewed facts about cases: small sorted text files, compared by meaning, written only on purpose."""
+
+from .compare import NUMBER_BOUND, Difference, compare, verdict_of
+from .golden import Golden, GoldenError, number, parse, read_number
+from .store import (
+    MANIFEST,
+    Status,
+    check,
+    proposals,
+    propose,
+    read,
+    read_blob,
+    reject,
+    remove,
+    status,
+    write,
+    write_blob,
+)
+
+__all__ = [
+    "Golden", "GoldenError", "number", "read_number", "parse",
+    "Difference", "compare", "verdict_of", "NUMBER_BOUND",
+    "MANIFEST", "Status", "read", "write", "check", "status", "read_blob", "write_blob", "remove",
+    "propose", "proposals", "reject",
+]  # fmt: skip

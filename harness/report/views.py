@@ -1,0 +1,27 @@
+"""Files beside the records: the certificate as JSON and the summary as Markdown. They can always be made anew."""
+
+import json
+import pathlib
+from collections.abc import Iterable, Mapping
+
+from .certificate import RunCertificate, certify
+from .exits import Exit, exit_code
+from .markdown import markdown
+from .stream import Run, write_atomically
+
+CERTIFICATE = "certificate.json"
+SUMMARY = "summary.md"
+
+
+def write_views(
+    directory: pathlib.Path, run: Run, *, forbidden: Mapping[str, Iterable[str]] | None = None,
+    goldens: Mapping[str, Iterable[str]] | None = None, code: Exit | None = None,
+) -> RunCertificate:  # fmt: skip
+    """Writes both views of a run; `forbidden` and `goldens` as in `certify`, `code` where the caller knows better."""
+    certificate = certify(run, forbidden=forbidden, goldens=goldens)
+    judged = exit_code(run.records, run.outcomes) if code is None else code
+    write_atomically(
+        directory / CERTIFICATE, json.dumps({"exit": int(judged), **certificate.to_json()}, indent=1) + "\n"
+    )
+    write_atomically(directory / SUMMARY, markdown(run, certificate, judged))
+    return certificate
