@@ -3,9 +3,11 @@
 from .conventions import Convention, load_maxtext, maxtext_convention
 from .errors import CheckpointError
 from .layouts import Layout, detect, from_canonical, to_canonical
-from .store import Restored, load, read_configs, read_tree, restore, restore_report, save
+from .native import step_of
+from .store import Restored, load, read_manifest, read_tree, restore, restore_report, save, saved_steps
 
 __all__ = [
     "CheckpointError", "Convention", "Layout", "Restored", "detect", "from_canonical", "load", "load_maxtext",
-    "maxtext_convention", "read_configs", "read_tree", "restore", "restore_report", "save", "to_canonical",
+    "maxtext_convention", "read_manifest", "read_tree", "restore", "restore_report", "save", "saved_steps",
+    "step_of", "to_canonical",
 ]

@@ -40,7 +40,8 @@ def new_directory(parent: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
             finally:
                 shutil.rmtree(writing, ignore_errors=True)
     except OSError as error:
-        raise CheckpointError(parent / name, f"cannot be written ({error})", "give a writable directory with room") from error
+        fix = "give a writable directory with room"
+        raise CheckpointError(parent / name, f"cannot be written ({error})", fix) from error
 
 
 def find_step(path: pathlib.Path, items: str) -> pathlib.Path:
@@ -51,7 +52,8 @@ def find_step(path: pathlib.Path, items: str) -> pathlib.Path:
     """
     path = path.resolve()
     if not path.is_dir():
-        raise CheckpointError(path, "is not there" if not path.exists() else "is a file", "give the directory of a checkpoint")
+        rule = "is a file" if path.exists() else "is not there"
+        raise CheckpointError(path, rule, "give the directory of a checkpoint")
     if (path / items).is_dir() or (path / "_METADATA").is_file():
         return path
     found = steps(path, items)
@@ -78,7 +80,8 @@ def _lock(parent: pathlib.Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise CheckpointError(parent, "is being written by another process", "wait for it, or choose another") from error
+            fix = "wait for it, or choose another directory"
+            raise CheckpointError(parent, "is being written by another process", fix) from error
         yield
 
 

@@ -1,14 +1,13 @@
-"""What the numbers in a MaxText checkpoint mean in our words: the same tree, other conventions. No file is touched here.
+"""What the numbers in a MaxText checkpoint mean in our words: the same tree under other conventions.
 
 Facts, each read in MaxText's sources (2026):
 
-* Separate query kernels are stored divided by `sqrt(head_dim)`: `layers/attentions.py` (`init_query_w`) folds the factor
-  into the initializer, `checkpoint_conversion` folds it into imported weights, and the forward pass multiplies by nothing
-  unless `query_pre_attn_scalar` is set, which neither llama nor gemma2 does. So `query_scale` is 1 there, whatever the
-  model card says (gemma2-27b's `(4608 / 32) ** -0.5` is in the kernel too).
+* Separate query kernels are stored divided by `sqrt(head_dim)`: `layers/attentions.py` (`init_query_w`) folds the
+  factor into the initializer, `checkpoint_conversion` folds it into imported weights, and the forward pass multiplies
+  by nothing unless `query_pre_attn_scalar` is set, which neither llama nor gemma2 does. So `query_scale` is 1 there.
 * gpt3's fused projection is stored plain: `models/gpt3.py` divides the query by `sqrt(head_dim)` as it runs.
-* Llama's and gemma2's RMSNorm multiply by the stored scale (`layers/normalizations.py`, `scale_offset = 0`), so gemma2's
-  scales are stored with their one added. gpt3's LayerNorm adds the one itself (`Gpt3LayerNorm`: `scale + 1`).
+* Llama's and gemma2's RMSNorm multiply by the stored scale (`layers/normalizations.py`, `scale_offset = 0`), so
+  gemma2's scales are stored with their one added. gpt3's LayerNorm adds the one itself (`Gpt3LayerNorm`: `scale + 1`).
 * gemma2's token table is stored multiplied by `sqrt(embed_dim)` and read without a factor; the tied head divides its
   logits by `sqrt(embed_dim)` (`normalize_embedding_logits`, true by default). Ours multiplies as it reads and never
   divides, so this table is rescaled on the way: no config alone could say it, since both ends read the one table.

@@ -1,6 +1,9 @@
 """The one error of a checkpoint that cannot be read or written."""
 
 
+RESTORE_FILES = "restore the files or choose another step"
+
+
 class CheckpointError(ValueError):
     """Names the file or leaf, the rule it breaks and the fix, in one sentence."""
 

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from .errors import CheckpointError
+from .errors import RESTORE_FILES, CheckpointError
 from .layouts import Path
 
 CHAIN = "opt_state"
@@ -104,4 +104,4 @@ def _metadata(items: pathlib.Path) -> object:
 
 def _unreadable(items: pathlib.Path, error: object) -> CheckpointError:
     reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-    return CheckpointError(items, f"is not a readable Orbax checkpoint ({reason})", "restore the files or choose another step")
+    return CheckpointError(items, f"is not a readable Orbax checkpoint ({reason})", RESTORE_FILES)

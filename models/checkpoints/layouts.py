@@ -7,12 +7,14 @@ read the other way it says where to store a name, so each layout is a bijection 
 Canonical names: `params/<parameter>`, `opt_state/0/mu/<parameter>`, `opt_state/0/count`, `step`, and
 `aux/<path in the model>` for what only an NNX model keeps (random streams, statistics).
 
-Linen (MaxText to 2026), native NNX (its first NNX runs) and final (NNX runs that store the Linen layout and put the rest
-under `nnx_aux`): rows B1 to B3 and B6 of the migration's inventory.
+LINEN is MaxText's to 2026, NNX_NATIVE that of its first NNX runs, FINAL that of later ones: Linen's, with the rest of
+an NNX state under `nnx_aux`. NNX_NATIVE boxes the model's leaves as `{value: array}`, not the optimizer's; NNX_BOXED
+boxes both, NNX_PLAIN none; NNX_INTEGER keeps unscanned layer 3 under `layers/3`, where all others say `layers_3`.
 """
 
 import dataclasses
 import enum
+import itertools
 from collections.abc import Collection, Iterable
 
 from .errors import CheckpointError
@@ -82,8 +84,6 @@ RULES: dict[Layout, tuple[Rule, ...]] = {
     Layout.NNX_BOXED: _nnx("/value", "/value"),
     Layout.NNX_PLAIN: _nnx("", ""),
 }
-"""NNX_NATIVE boxes the model's leaves as `{value: array}` and not the optimizer's; NNX_BOXED boxes both, NNX_PLAIN none.
-NNX_INTEGER keeps unscanned layer 3 under `layers/3`, where all others say `layers_3`."""
 
 
 def to_canonical(layout: Layout, path: Path, *, parameters: Collection[str] | None = None) -> str:
@@ -103,7 +103,8 @@ def to_canonical(layout: Layout, path: Path, *, parameters: Collection[str] | No
         if rest is None or (_shared(rule) and _is_aux(rest, parameters) != (rule.kind == "aux")):
             continue
         return "/".join(_fill(rule.canonical, _Holes(holes.index, rest)))
-    raise CheckpointError("/".join(path), f"is not a leaf of layout {layout.value!r}", "name the layout it was written in")
+    fix = "name the layout it was written in"
+    raise CheckpointError("/".join(path), f"is not a leaf of layout {layout.value!r}", fix)
 
 
 def from_canonical(layout: Layout, name: str, *, parameters: Collection[str] | None = None) -> Path:
@@ -121,7 +122,8 @@ def from_canonical(layout: Layout, name: str, *, parameters: Collection[str] | N
         rest = _layers_from_canonical(layout, holes.rest)
         if rest is not None:
             return _fill(rule.stored, _Holes(holes.index, rest))
-    raise CheckpointError(name, f"has no place in layout {layout.value!r}", "store it in a layout that keeps such leaves")
+    fix = "store it in a layout that keeps such leaves"
+    raise CheckpointError(name, f"has no place in layout {layout.value!r}", fix)
 
 
 def detect(paths: Iterable[Path]) -> Layout:
@@ -207,11 +209,11 @@ def _fill(template: Path, holes: _Holes) -> Path:
 
 
 def _has_integer_layers(path: Path) -> bool:
-    return any(word == LAYERS and part.isdecimal() for word, part in zip(path, path[1:], strict=False))
+    return any(word == LAYERS and part.isdecimal() for word, part in itertools.pairwise(path))
 
 
 def _layers_to_canonical(layout: Layout, rest: Path) -> Path | None:
-    """`layers/3` as `layers_3` in the integer layout; no other layout has integers there, and that one no `layers_3`."""
+    """`layers/3` as `layers_3` in the integer layout. No other has integers there, and that one has no `layers_3`."""
     if layout is not Layout.NNX_INTEGER:
         return None if _has_integer_layers(rest) or _boxed_name(layout, rest) else rest
     if any(_layer_number(part) for part in rest):

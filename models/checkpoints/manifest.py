@@ -14,11 +14,12 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..config import ConfigError, ModelConfig, TrainConfig, from_json, to_json
-from .errors import CheckpointError
+from .errors import RESTORE_FILES, CheckpointError
 from .layouts import Layout
 
 FILE = "config.json"
 FORMAT = 1
+OTHER_VERSION = "read it with the version that wrote it"
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint")
 FREE_FIELDS = ("dropout_rate", "dtype", "remat")
 """Fields of a model that may change between save and restore: they touch no stored array."""
@@ -36,7 +37,10 @@ class LeafRecord:
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """What `config.json` says. `leaves` by stored path joined with `/`; `files` below the step directory."""
+    """What `config.json` says. `leaves` by stored path joined with `/`; `files` below the step directory.
+
+    `extras`: plain JSON of the caller's, such as where its data stands.
+    """
 
     layout: Layout
     backend: str
@@ -45,6 +49,7 @@ class Manifest:
     train: TrainConfig | None
     leaves: Mapping[str, LeafRecord]
     files: Mapping[str, tuple[int, str]]
+    extras: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
 def digest(array: np.ndarray) -> str:
@@ -70,6 +75,7 @@ def write(directory: pathlib.Path, manifest: Manifest) -> None:
         "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         "leaves": {name: dataclasses.asdict(leaf) for name, leaf in sorted(manifest.leaves.items())},
         "files": {name: list(entry) for name, entry in sorted(manifest.files.items())},
+        "extras": dict(manifest.extras),
     }
     text = json.dumps({**body, "digest": _digest(body)}, indent=1, sort_keys=True)
     (directory / FILE).write_text(text + "\n", encoding="ascii")
@@ -88,16 +94,16 @@ def read(directory: pathlib.Path) -> Manifest | None:
         body = json.loads(path.read_bytes())
         recorded = body.pop("digest")
     except (ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(path, "is truncated or not JSON", "restore the file or choose another step") from error
+        raise CheckpointError(path, "is truncated or not JSON", RESTORE_FILES) from error
     if recorded != _digest(body):
-        raise CheckpointError(path, "does not match its own digest", "restore the file or choose another step")
+        raise CheckpointError(path, "does not match its own digest", RESTORE_FILES)
     if body["format"] != FORMAT:
-        raise CheckpointError(path, f"has format {body['format']}, this version reads {FORMAT}", "use the version that wrote it")
+        raise CheckpointError(path, f"has format {body['format']}, not {FORMAT}", OTHER_VERSION)
     try:
         model = from_json(ModelConfig, body["model"])
         train = None if body["train"] is None else from_json(TrainConfig, body["train"])
     except ConfigError as error:
-        raise CheckpointError(path, f"holds a config this version does not know ({error})", "use the version that wrote it") from error
+        raise CheckpointError(path, f"holds an unknown config ({error})", OTHER_VERSION) from error
     return Manifest(
         layout=Layout(body["layout"]),
         backend=body["backend"],
@@ -109,6 +115,7 @@ def read(directory: pathlib.Path) -> Manifest | None:
             for name, leaf in body["leaves"].items()
         },
         files={name: (size, sha256) for name, (size, sha256) in body["files"].items()},
+        extras=body["extras"],
     )
 
 
@@ -121,12 +128,12 @@ def verify_files(directory: pathlib.Path, manifest: Manifest) -> None:
     for name, (size, sha256) in manifest.files.items():
         path = directory / name
         if not path.is_file():
-            raise CheckpointError(path, "is missing", "restore the file or choose another step")
+            raise CheckpointError(path, "is missing", RESTORE_FILES)
         if path.stat().st_size != size:
             found = path.stat().st_size
-            raise CheckpointError(path, f"has {found} bytes where {size} were written", "restore the file or choose another step")
+            raise CheckpointError(path, f"has {found} bytes where {size} were written", RESTORE_FILES)
         if _fingerprint(path)[1] != sha256:
-            raise CheckpointError(path, "has other bytes than were written", "restore the file or choose another step")
+            raise CheckpointError(path, "has other bytes than were written", RESTORE_FILES)
 
 
 def verify_model(path: pathlib.Path, stored: ModelConfig, asked: ModelConfig) -> None:

@@ -1,4 +1,4 @@
-"""A twin's own train state as canonical leaves, and back. It names no twin: the tree's own paths tell which layout it is."""
+"""A twin's own train state as canonical leaves, and back. Its own paths tell its layout: no twin is named."""
 
 import dataclasses
 import typing
@@ -9,7 +9,7 @@ import numpy as np
 
 from .errors import CheckpointError
 from .items import StoredLeaf, path_strings
-from .layouts import Layout, detect, from_canonical, to_canonical
+from .layouts import Layout, detect, to_canonical
 
 STEP = "step"
 STEP_DTYPE = {Layout.LINEN: "int32", Layout.FINAL: "int32"}
@@ -27,6 +27,14 @@ class NativeLeaf:
     def prng(self) -> str | None:
         """The generator's name if the leaf is a typed key, else None."""
         return str(self.value.dtype) if jax.dtypes.issubdtype(self.value.dtype, jax.dtypes.prng_key) else None
+
+
+def step_of(state: object) -> int:
+    """The step of a train state: how many updates it has taken."""
+    found, _ = jax.tree_util.tree_flatten_with_path(state)
+    paths = [path_strings(path) for path, _ in found]
+    layout = detect(paths)
+    return next(int(leaf) for path, (_, leaf) in zip(paths, found, strict=True) if to_canonical(layout, path) == STEP)
 
 
 def native_leaves(state: object, parameters: Collection[str]) -> list[NativeLeaf]:
@@ -65,15 +73,10 @@ def from_stored(leaf: NativeLeaf, array: np.ndarray) -> jax.Array:
     if leaf.name == STEP:
         if array < 0:
             raise CheckpointError(STEP, f"is {int(array)}, and no step is negative", "save the state again")
-        return jax.numpy.asarray(array.astype(leaf.value.dtype))
-    return jax.numpy.asarray(array)
+        return jax.numpy.array(array.astype(leaf.value.dtype))
+    return jax.numpy.array(array)  # a copy: a donated buffer must not be NumPy's
 
 
 def rebuild(state: object, leaves: list[NativeLeaf], values: Mapping[str, jax.Array]) -> object:
     """The train state's tree with these values in the leaves' places."""
     return jax.tree.unflatten(jax.tree.structure(state), [values[leaf.name] for leaf in leaves])
-
-
-def stored_paths(layout: Layout, leaves: list[NativeLeaf], parameters: Collection[str]) -> dict[str, tuple[str, ...]]:
-    """Where the layout stores each leaf, by canonical name; leaves it has no place for are an error."""
-    return {leaf.name: from_canonical(layout, leaf.name, parameters=parameters) for leaf in leaves}

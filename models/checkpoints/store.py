@@ -15,7 +15,7 @@ import numpy as np
 
 from ..config import ModelConfig, TrainConfig
 from . import atomic, items, manifest
-from .errors import CheckpointError
+from .errors import RESTORE_FILES, CheckpointError
 from .layouts import RNG_LEAVES, Layout, Path, detect, from_canonical, to_canonical
 from .native import NativeLeaf, from_stored, native_leaves, rebuild, stored_form, to_stored
 
@@ -45,8 +45,11 @@ def save(
     config: ModelConfig,
     train: TrainConfig | None = None,
     layout: Layout = Layout.FINAL,
+    extras: Mapping[str, object] | None = None,
 ) -> pathlib.Path:
     """Saves a train state as step `<path>/<step>` and returns that directory.
+
+    `extras` is plain JSON that belongs to the step, such as where the data stands.
 
     Layout LINEN has no room for random state, so an NNX run saved in it resumes with fresh streams.
 
@@ -63,7 +66,8 @@ def save(
         items.write(writing / ITEMS, arrays)
         records = {"/".join(place): _record(np.asarray(array), prng[place]) for place, array in arrays.items()}
         files = manifest.file_table(writing)
-        manifest.write(writing, manifest.Manifest(layout, backend.name, step, config, train, records, files))
+        record = manifest.Manifest(layout, backend.name, step, config, train, records, files, extras or {})
+        manifest.write(writing, record)
     return pathlib.Path(path) / str(step)
 
 
@@ -78,7 +82,7 @@ def restore_report(
     """A train state, and what was not on disk. `path`: a step directory, or a run's, which means its last step.
 
     Raises:
-        CheckpointError: for a missing, extra, wrong-shaped, wrong-typed or damaged leaf, another model, or no checkpoint.
+        CheckpointError: for a missing, extra, damaged leaf, a wrong shape or dtype, another model, or no checkpoint.
     """
     stored = open_step(path)
     if stored.manifest is not None:
@@ -123,24 +127,27 @@ def load(
         manifest.verify_model(stored.directory / manifest.FILE, recorded, asked)
     specs = (backend or backend_named("nnx")).param_specs(asked)
     names = {name: place for name, place in stored.names(frozenset(specs)).items() if name.startswith(f"{PARAMS}/")}
-    expected = {
-        f"{PARAMS}/{name}": items.StoredLeaf(tuple(spec.shape), str(np.dtype(spec.dtype))) for name, spec in specs.items()
-    }
+    forms = {name: items.StoredLeaf(tuple(spec.shape), str(np.dtype(spec.dtype))) for name, spec in specs.items()}
+    expected = {f"{PARAMS}/{name}": form for name, form in forms.items()}
     _check(stored, names, expected, ignore_aux=True)
     arrays = stored.read(list(names.values()))
     return asked, {name: jax.numpy.asarray(arrays[names[f"{PARAMS}/{name}"]]) for name in specs}
 
 
 def read_tree(path: str | pathlib.Path) -> dict[Path, np.ndarray]:
-    """Every leaf of a checkpoint by its stored path, byte for byte, checked against `config.json` where there is one."""
+    """Every leaf of a checkpoint by stored path, byte for byte, checked against `config.json` where there is one."""
     stored = open_step(path)
     return stored.read(list(stored.leaves))
 
 
-def read_configs(path: str | pathlib.Path) -> tuple[ModelConfig, TrainConfig | None] | None:
-    """The configurations recorded in a checkpoint, or None if it has no `config.json`."""
-    found = manifest.read(atomic.find_step(pathlib.Path(path), ITEMS))
-    return None if found is None else (found.model, found.train)
+def read_manifest(path: str | pathlib.Path) -> manifest.Manifest | None:
+    """What a checkpoint says of itself, or None if it has no `config.json`. The arrays are not looked at."""
+    return manifest.read(atomic.find_step(pathlib.Path(path), ITEMS))
+
+
+def saved_steps(path: str | pathlib.Path) -> list[int]:
+    """The steps in a run's directory, ascending; none if there is no such directory."""
+    return atomic.steps(pathlib.Path(path), ITEMS) if pathlib.Path(path).is_dir() else []
 
 
 @dataclasses.dataclass(frozen=True)
@@ -185,16 +192,18 @@ def open_step(path: str | pathlib.Path) -> StoredStep:
     return StoredStep(directory, where, found, layout, leaves)
 
 
-def _compare_with_record(where: pathlib.Path, leaves: Mapping[Path, items.StoredLeaf], found: manifest.Manifest) -> None:
+def _compare_with_record(
+    where: pathlib.Path, leaves: Mapping[Path, items.StoredLeaf], found: manifest.Manifest
+) -> None:
     stored = {"/".join(place): leaf for place, leaf in leaves.items()}
     for name in sorted(stored.keys() ^ found.leaves.keys()):
         rule = "was saved and is not there" if name in found.leaves else "is there and was never saved"
-        raise CheckpointError(name, f"{rule} in {where}", "restore the files or choose another step")
+        raise CheckpointError(name, f"{rule} in {where}", RESTORE_FILES)
     for name, record in found.leaves.items():
         if (record.shape, record.dtype) != (stored[name].shape, stored[name].dtype):
             raise CheckpointError(
                 name, f"is {_form(stored[name])} in {where} and was saved as {record.dtype}{list(record.shape)}",
-                "restore the files or choose another step",
+                RESTORE_FILES,
             )
 
 

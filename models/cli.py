@@ -1,0 +1,151 @@
+"""The model framework's own commands, found by the entry point `paraflax.commands`: `train` and `presets`.
+
+A wrong setting raises `ValueError` with one sentence; the `paraflax` command prints it and exits with 2.
+"""
+
+import json
+import pathlib
+import typing
+
+import rich.console
+import rich.table
+import typer
+
+from .config import (
+    AdamW,
+    ConfigError,
+    LearnedPositions,
+    ModelConfig,
+    TrainConfig,
+    from_json,
+    gemma2,
+    gpt3,
+    llama,
+    presets,
+)
+
+FAMILIES: dict[str, ModelConfig] = {
+    "llama": llama(vocab_size=264, embed_dim=128, num_layers=4, heads=(4, 2), head_dim=32, hidden_dim=352),
+    "gpt3": gpt3(
+        vocab_size=264, embed_dim=128, num_layers=4, num_heads=4, head_dim=32, hidden_dim=512, position_length=1024
+    ),
+    "gemma2": gemma2(
+        vocab_size=264, embed_dim=128, num_layers=4, heads=(4, 2), head_dim=32, hidden_dim=352, window=128
+    ),
+}
+"""The byte-level model that `train` makes of each family when it is given no other."""
+
+
+def train(  # noqa: PLR0913  (a command's options are its arguments)
+    *,
+    family: typing.Annotated[str, typer.Option(help="Train a small byte-level model of this family.")] = "llama",
+    config: typing.Annotated[
+        pathlib.Path | None, typer.Option(help="A JSON file with a whole ModelConfig, instead of --family.")
+    ] = None,
+    backend: typing.Annotated[str, typer.Option(help="Which twin trains: linen or nnx.")] = "nnx",
+    steps: typing.Annotated[int, typer.Option(min=1, help="Optimizer steps in all; the rate decays over them.")] = 300,
+    batch: typing.Annotated[int, typer.Option(min=1, help="Rows a step.")] = 16,
+    length: typing.Annotated[int, typer.Option(min=2, help="Tokens a row.")] = 256,
+    learning_rate: typing.Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-3,
+    text: typing.Annotated[
+        list[pathlib.Path] | None,
+        typer.Option(help="Text files, or directories of .py, .txt, .md, .rst. Default: the environment's sources."),
+    ] = None,
+    start: typing.Annotated[
+        pathlib.Path | None, typer.Option("--from", help="A checkpoint to begin with, written by either twin.")
+    ] = None,
+    out: typing.Annotated[
+        pathlib.Path | None, typer.Option(help="Directory of the run; one that holds a run is gone on with.")
+    ] = None,
+    save_every: typing.Annotated[int | None, typer.Option(min=1, help="Steps between checkpoints.")] = None,
+    seed: typing.Annotated[int, typer.Option(help="Starts parameters, dropout and the order of the text.")] = 0,
+    time_limit: typing.Annotated[float | None, typer.Option(help="Stop and save after so many seconds.")] = None,
+    tensorboard: typing.Annotated[bool, typer.Option(help="Write TensorBoard events as well.")] = False,
+) -> None:
+    """Train a byte-level model on real text and print its held-out loss.
+
+    One document in twenty is held out. The run's directory holds a checkpoint of the first state and of the last one,
+    and metrics.jsonl with one line a step. Ctrl-C saves and stops; the same command with the same --out goes on.
+
+    Example: paraflax train --family llama --backend nnx --out runs/a
+    and then paraflax train --family llama --backend linen --from runs/a/0 --out runs/b, which has the same losses.
+    """
+    from . import backend as backend_named
+    from .training.data import read_corpus
+    from .training.loop import Plan, Run, Text, run
+    from .training.report import Report
+
+    console = rich.console.Console()
+    model = _model(family, config, length)
+    twin = backend_named(backend)
+    settings = TrainConfig(
+        optimizer=AdamW(peak_learning_rate=learning_rate, warmup_steps=min(20, steps - 1), decay_steps=steps), seed=seed
+    )
+    directory = out or _free_directory(pathlib.Path("runs"), f"{model.family}-{backend}")
+    corpus = read_corpus(tuple(text or ()))
+    console.print(
+        f"{model.family}, {_num_parameters(model):,} parameters, {backend}; {len(corpus.train):,} documents to train "
+        f"on, {len(corpus.held_out):,} held out, {corpus.num_bytes:,} bytes; writing {directory}", highlight=False,
+    )
+    this = Run(twin, model, settings, Text(corpus, batch, length), directory, start)
+    plan = Plan(steps, save_every=save_every, time_limit=time_limit)
+    result = run(this, plan, Report(console, directory, tensorboard=tensorboard))
+    console.print(
+        f"held-out loss {result.held_out:.4f} nats a byte after step {result.step} in {result.seconds:.0f} s; "
+        f"checkpoint {directory / str(result.step)}", highlight=False, soft_wrap=True,
+    )
+
+
+def list_presets() -> None:
+    """List the model presets with their sizes and parameter counts."""
+    table = rich.table.Table("preset", "family", "layers", "width", "heads", "vocabulary", "parameters")
+    for name, config in presets().items():
+        heads = f"{config.attention.num_heads}/{config.attention.num_kv_heads} x {config.attention.head_dim}"
+        table.add_row(
+            name, config.family, str(config.num_layers), f"{config.embed_dim:,}", heads, f"{config.vocab_size:,}",
+            f"{_num_parameters(config):,}",
+        )
+    rich.console.Console().print(table)
+
+
+def _model(family: str, file: pathlib.Path | None, length: int) -> ModelConfig:
+    """The model to train, able to read bytes and rows of this length."""
+    from .training.data import NUM_TOKENS
+
+    if file is None and family not in FAMILIES:
+        raise ConfigError("--family", family, f"must be one of {', '.join(FAMILIES)}", "name one, or pass --config")
+    model = FAMILIES[family] if file is None else _read_config(file)
+    if model.vocab_size < NUM_TOKENS:
+        rule = f"must be at least {NUM_TOKENS} for bytes and three special tokens"
+        raise ConfigError("vocab_size", model.vocab_size, rule, "use 264")
+    if isinstance(model.positions, LearnedPositions) and model.positions.length < length:
+        rule = f"is below --length = {length}"
+        raise ConfigError("positions.length", model.positions.length, rule, "shorten the rows, or add positions")
+    return model
+
+
+def _read_config(file: pathlib.Path) -> ModelConfig:
+    try:
+        data = json.loads(file.read_bytes())
+    except OSError as error:
+        raise ConfigError("--config", str(file), f"cannot be read ({error.strerror})", "name a JSON file") from error
+    except ValueError as error:
+        raise ConfigError("--config", str(file), f"is not JSON ({error})", "write one object") from error
+    return from_json(ModelConfig, data)
+
+
+def _num_parameters(config: ModelConfig) -> int:
+    """How many numbers the model learns, from an abstract init."""
+    import math
+
+    from . import backend as backend_named
+
+    return sum(math.prod(spec.shape) for spec in backend_named("nnx").param_specs(config).values())
+
+
+def _free_directory(parent: pathlib.Path, stem: str) -> pathlib.Path:
+    """`parent/stem-1`, or the first number that is not taken."""
+    number = 1
+    while (parent / f"{stem}-{number}").exists():
+        number += 1
+    return parent / f"{stem}-{number}"
