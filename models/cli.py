@@ -7,6 +7,7 @@ import json
 import pathlib
 import typing
 
+import rich.box
 import rich.console
 import rich.table
 import typer
@@ -98,12 +99,14 @@ def train(  # noqa: PLR0913  (a command's options are its arguments)
 
 def list_presets() -> None:
     """List the model presets with their sizes and parameter counts."""
-    table = rich.table.Table("preset", "family", "layers", "width", "heads", "vocabulary", "parameters")
+    table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("preset", "family", "layers", "width", "heads", "vocab", "parameters"):
+        table.add_column(column, no_wrap=True, justify="left" if column in ("preset", "family") else "right")
     for name, config in presets().items():
         heads = f"{config.attention.num_heads}/{config.attention.num_kv_heads} x {config.attention.head_dim}"
         table.add_row(
             name, config.family, str(config.num_layers), f"{config.embed_dim:,}", heads, f"{config.vocab_size:,}",
-            f"{_num_parameters(config):,}",
+            _rounded(_num_parameters(config)),
         )
     rich.console.Console().print(table)
 
@@ -141,6 +144,14 @@ def _num_parameters(config: ModelConfig) -> int:
     from . import backend as backend_named
 
     return sum(math.prod(spec.shape) for spec in backend_named("nnx").param_specs(config).values())
+
+
+def _rounded(number: int) -> str:
+    """Three digits and a unit: `8.03 B`."""
+    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return str(number)
 
 
 def _free_directory(parent: pathlib.Path, stem: str) -> pathlib.Path:

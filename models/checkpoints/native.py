@@ -69,12 +69,19 @@ def to_stored(layout: Layout, leaf: NativeLeaf) -> jax.Array:
 def from_stored(leaf: NativeLeaf, array: np.ndarray) -> jax.Array:
     """The inverse of `to_stored`, for the leaf's place in a state. Only the step changes its dtype."""
     if leaf.prng is not None:
-        return jax.random.wrap_key_data(array, impl=jax.random.key_impl(leaf.value))
+        return jax.random.wrap_key_data(array, impl=_generator(leaf.value))
     if leaf.name == STEP:
         if array < 0:
             raise CheckpointError(STEP, f"is {int(array)}, and no step is negative", "save the state again")
         return jax.numpy.array(array.astype(leaf.value.dtype))
     return jax.numpy.array(array)  # a copy: a donated buffer must not be NumPy's
+
+
+def _generator(key: typing.Any) -> typing.Hashable:
+    """The generator of a typed key, which an abstract key tells only while it is traced."""
+    found = []
+    jax.eval_shape(lambda traced: found.append(jax.random.key_impl(traced)), key)
+    return found[0]
 
 
 def rebuild(state: object, leaves: list[NativeLeaf], values: Mapping[str, jax.Array]) -> object:

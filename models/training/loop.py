@@ -20,7 +20,7 @@ from .data import Batches, Corpus, Rows, held_out_batches, num_bytes
 from .report import LOSS, STEP, TOKENS, Report, Row, watch_interrupts
 
 if typing.TYPE_CHECKING:
-    from ..backend import Backend, State
+    from ..protocol import Backend, State
 
 
 @dataclasses.dataclass(frozen=True)
