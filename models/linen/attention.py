@@ -3,8 +3,6 @@
 B batch, T query position, S key position, N query heads, K key heads, H head dim, D model.
 """
 
-import typing
-
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
@@ -18,14 +16,6 @@ QUERY = ("activation_batch_attn", "activation_length_attn", "activation_heads", 
 KEY = ("activation_batch_attn", "activation_length_attn", "activation_kv_heads", "activation_kv")
 CACHED_KEY = ("cache_batch", "cache_sequence", "cache_heads", "cache_kv")
 CACHED_SEGMENTS = ("cache_batch", "cache_sequence")
-
-
-class Keys(typing.NamedTuple):
-    """What the queries of one call attend to."""
-
-    key_BSKH: Float[Array, "b s k h"]
-    value_BSKH: Float[Array, "b s k h"]
-    mask_BTS: Bool[Array, "b t s"]
 
 
 class Attention(nn.Module):
@@ -51,7 +41,7 @@ class Attention(nn.Module):
         else:
             order_BT = _arange(segments_BT.shape)
             mask_BTS = ops.attention_mask(order_BT, order_BT, segments_BT, segments_BT, window=self.layer.window)
-            keys = Keys(k_BTKH, v_BTKH, mask_BTS)
+            keys = (k_BTKH, v_BTKH, mask_BTS)
         out_BTNH = ops.attend(q_BTNH, *keys, scale=config.query_scale, soft_cap=attention.soft_cap)
         out_BTNH = constrain(out_BTNH, QUERY)
         shape = (attention.num_heads, attention.head_dim, config.embed_dim)
@@ -79,17 +69,17 @@ class Attention(nn.Module):
     def _cached(
         self, k_BTKH: Float[Array, "b t k h"], v_BTKH: Float[Array, "b t k h"],
         positions_BT: Int[Array, "b t"], segments_BT: Int[Array, "b t"],
-    ) -> Keys:
-        """Writes the new keys from each row's first position on, and returns the whole cache."""
+    ) -> tuple[Float[Array, "b s k h"], Float[Array, "b s k h"], Bool[Array, "b t s"]]:
+        """Writes from each row's first position on. Returns the cache's keys and values, and the mask on them."""
         start_B = positions_BT[:, 0]
-        key = self._write("cached_key", k_BTKH, start_B, CACHED_KEY)
-        value = self._write("cached_value", v_BTKH, start_B, CACHED_KEY)
+        key_BSKH = self._write("cached_key", k_BTKH, start_B, CACHED_KEY)
+        value_BSKH = self._write("cached_value", v_BTKH, start_B, CACHED_KEY)
         segments_BS = self._write("cached_segment_ids", segments_BT, start_B, CACHED_SEGMENTS)
         key_positions_BS = _arange(segments_BS.shape)
         mask_BTS = ops.attention_mask(
             positions_BT, key_positions_BS, segments_BT, segments_BS, window=self.layer.window
         )
-        return Keys(key, value, mask_BTS)
+        return key_BSKH, value_BSKH, mask_BTS
 
     @nn.nowrap
     def _write(self, name: str, new: Array, start_B: Int[Array, " b"], axes: Axes) -> Array:

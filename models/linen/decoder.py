@@ -15,7 +15,7 @@ from .. import ops
 from ..protocol import Mode
 from ..config import Layer, LearnedPositions, ModelConfig, Remat
 from .attention import Attention
-from .layers import RESIDUAL, Dropout, Embed, Head, constrain, dtype_of, make_norm
+from .layers import RESIDUAL, Dense, Dropout, Embed, constrain, dtype_of, make_norm
 from .mlp import Mlp
 
 LOGITS = ("activation_embed_and_logits_batch", "activation_norm_length", "activation_vocab")
@@ -116,10 +116,7 @@ class Decoder(nn.Module):
         x_BTD = Dropout(config.dropout_rate, self.deterministic, name="dropout")(x_BTD)
         x_BTD = self._blocks(x_BTD, positions_BT, segments_BT)
         x_BTD = make_norm(config, "decoder_norm")(x_BTD)
-        logits_BTV = ops.unembed(x_BTD, table_VD) if config.tied_head else Head(config, name="logits_dense")(x_BTD)
-        if config.final_soft_cap is not None:
-            logits_BTV = ops.soft_cap(logits_BTV, config.final_soft_cap)
-        return constrain(logits_BTV, LOGITS)
+        return self._logits(x_BTD, table_VD)
 
     @nn.nowrap
     def _blocks(
@@ -132,3 +129,17 @@ class Decoder(nn.Module):
             run = block(config, self.mode, self.deterministic, name=name)
             x_BTD, _ = run(x_BTD, positions_BT, segments_BT)
         return x_BTD
+
+    @nn.nowrap
+    def _logits(self, x_BTD: Float[Array, "b t d"], table_VD: Float[Array, "v d"]) -> Float[Array, "b t v"]:
+        config = self.config
+        if config.tied_head:
+            logits_BTV = ops.unembed(x_BTD, table_VD)
+        else:
+            shape = (config.embed_dim, config.vocab_size)
+            dense = Dense(config, shape, ("embed_vocab", "vocab"), name="logits_dense")
+            with jax.named_scope("logits_dense"):
+                logits_BTV = ops.head(x_BTD, dense.kernel)
+        if config.final_soft_cap is not None:
+            logits_BTV = ops.soft_cap(logits_BTV, config.final_soft_cap)
+        return constrain(logits_BTV, LOGITS)

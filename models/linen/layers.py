@@ -102,7 +102,10 @@ def make_norm(config: ModelConfig, name: str) -> RmsNorm | LayerNorm:
 
 
 class Dense(nn.Module):
-    """A linear map whose kernel has the contracted axes first. The bias covers the other axes."""
+    """A linear map whose kernel has the contracted axes first. The bias covers the other axes.
+
+    The kernel is an attribute, since the head contracts with it into float32.
+    """
 
     config: ModelConfig
     shape: tuple[int, ...]
@@ -110,31 +113,18 @@ class Dense(nn.Module):
     num_contracted: int = 1
     use_bias: bool = False
 
-    @nn.compact
+    def setup(self) -> None:
+        """Declares the kernel, and the bias if there is one."""
+        split, dtype = self.num_contracted, self.config.weight_dtype
+        init = nn.initializers.normal(math.prod(self.shape[:split]) ** -0.5)
+        self.kernel = declare(self, "kernel", init, self.shape, self.axes, dtype)
+        zeros, shape, axes = nn.initializers.zeros_init(), self.shape[split:], self.axes[split:]
+        self.bias = declare(self, "bias", zeros, shape, axes, dtype) if self.use_bias else None
+
     def __call__(self, x: Float[Array, "b t ..."]) -> Float[Array, "b t ..."]:
         """`x @ kernel + bias` in the compute dtype."""
-        config, split = self.config, self.num_contracted
-        init = nn.initializers.normal(math.prod(self.shape[:split]) ** -0.5)
-        kernel = declare(self, "kernel", init, self.shape, self.axes, config.weight_dtype)
-        bias = None
-        if self.use_bias:
-            zeros = nn.initializers.zeros_init()
-            bias = declare(self, "bias", zeros, self.shape[split:], self.axes[split:], config.weight_dtype)
-        return ops.dense(x, kernel, bias, num_contracted=split, dtype=dtype_of(config.dtype))
-
-
-class Head(nn.Module):
-    """The untied output projection: logits in float32 whatever the compute dtype."""
-
-    config: ModelConfig
-
-    @nn.compact
-    def __call__(self, x_BTD: Float[Array, "b t d"]) -> Float[Array, "b t v"]:
-        """Logits over the vocabulary."""
-        config = self.config
-        init = nn.initializers.normal(config.embed_dim**-0.5)
-        shape, axes = (config.embed_dim, config.vocab_size), ("embed_vocab", "vocab")
-        return ops.head(x_BTD, declare(self, "kernel", init, shape, axes, config.weight_dtype))
+        dtype = dtype_of(self.config.dtype)
+        return ops.dense(x, self.kernel, self.bias, num_contracted=self.num_contracted, dtype=dtype)
 
 
 class Embed(nn.Module):

@@ -32,7 +32,7 @@ def canonical(variables: Variables, collection: str = "params") -> dict[str, Arr
 
 
 def init(config: ModelConfig, mode: Mode, key: Array, shape: tuple[int, int]) -> Variables:
-    """Fresh variables in their boxes; in decode mode with a cache for `shape` = batch, length. Trace it, do not run it."""
+    """Fresh variables in their boxes, in decode mode with a cache for `shape` = batch, length. Traced, never run."""
     zeros = jnp.zeros(shape, jnp.int32)
     return Transformer(config, mode).init(key, zeros, zeros, zeros)
 
