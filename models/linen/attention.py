@@ -8,8 +8,8 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import ops
-from ..protocol import Mode
 from ..config import Layer, ModelConfig, Projection, Rope
+from ..protocol import Mode
 from .layers import Axes, Dense, constrain
 
 QUERY = ("activation_batch_attn", "activation_length_attn", "activation_heads", "activation_kv")

@@ -1,4 +1,4 @@
-"""The Linen twin behind `models.backend.Backend`: canonical flat parameters outside, Linen trees inside."""
+"""The Linen twin behind `models.protocol.Backend`: canonical flat parameters outside, Linen trees inside."""
 
 from collections.abc import Callable
 
@@ -7,8 +7,8 @@ from flax import linen as nn
 from flax.training.train_state import TrainState
 from jaxtyping import Array, Float, Int, PyTree
 
-from ..protocol import Cache, Metrics, Mode, Params, ParamSpec
 from ..config import ModelConfig, TrainConfig
+from ..protocol import Cache, Metrics, Mode, Params, ParamSpec
 from ..sharding import DEFAULT_RULES, Rules
 from ..training.batch import Batch
 from ..training.objectives import LossTerms
@@ -18,7 +18,7 @@ from .state import canonical, variables_of
 
 
 class Backend:
-    """See `models.backend.Backend`."""
+    """See `models.protocol.Backend`."""
 
     name = "linen"
 

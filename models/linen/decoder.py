@@ -12,8 +12,8 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from .. import ops
-from ..protocol import Mode
 from ..config import Layer, LearnedPositions, ModelConfig, Remat
+from ..protocol import Mode
 from .attention import Attention
 from .layers import RESIDUAL, Dense, Dropout, Embed, constrain, dtype_of, make_norm
 from .mlp import Mlp

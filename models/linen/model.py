@@ -6,8 +6,8 @@ B batch, T query position, V vocabulary.
 from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
-from ..protocol import Mode
 from ..config import ModelConfig
+from ..protocol import Mode
 from .decoder import Decoder
 from .layers import Embed
 

@@ -13,8 +13,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, PyTree
 
-from ..protocol import Mode
 from ..config import AdamW, ModelConfig, TrainConfig
+from ..protocol import Mode
 from ..training.optimizers import make_optimizer
 from .model import Transformer
 

@@ -10,8 +10,8 @@ from flax import linen as nn
 from flax.training.train_state import TrainState
 from jaxtyping import Array, Float, Int
 
-from ..protocol import Metrics, Mode
 from ..config import ModelConfig, TrainConfig
+from ..protocol import Metrics, Mode
 from ..sharding import Rules
 from ..training.batch import Batch
 from ..training.objectives import LossTerms, next_token_loss
