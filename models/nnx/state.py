@@ -9,7 +9,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import optax
 from flax import nnx, traverse_util
 from jaxtyping import Array, Key
 
@@ -86,37 +85,41 @@ def new_model(config: ModelConfig, rules: Rules, key: Key[Array, ""], dropout_ke
 
 @functools.lru_cache(maxsize=256)
 def model_structure(config: ModelConfig, rules: Rules = DEFAULT_RULES) -> ModelStructure:
-    """What a model of this config consists of, by abstract evaluation."""
-    model = nnx.eval_shape(lambda: new_model(config, rules, jax.random.key(0), jax.random.key(0)))
-    return ModelStructure(*nnx.split(model, nnx.Param, ...))
+    """What a model of this config consists of, by abstract evaluation.
+
+    `jax.eval_shape` of the split model, not `nnx.eval_shape` of the model: that one takes logical names for mesh axes
+    and fails under a mesh.
+    """
+
+    def build() -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
+        return nnx.split(new_model(config, rules, jax.random.key(0), jax.random.key(0)), nnx.Param, ...)
+
+    return ModelStructure(*jax.eval_shape(build))
 
 
 @functools.lru_cache(maxsize=256)
-def train_graphdef(config: ModelConfig, train: TrainConfig, rules: Rules = DEFAULT_RULES) -> nnx.GraphDef:
-    """The graph that turns a train state back into modules."""
-    structure, tx = model_structure(config, rules), make_optimizer(train.optimizer)
-
-    def build() -> TrainStateNNX:
-        zeros = {name: jnp.zeros(spec.shape, spec.dtype) for name, spec in param_specs(config).items()}
-        return _with_optimizer(structure.merge(zeros, jax.random.key(0)), tx)
-
-    return nnx.graphdef(nnx.eval_shape(build))
+def train_structure(
+    config: ModelConfig, train: TrainConfig, rules: Rules = DEFAULT_RULES
+) -> tuple[nnx.GraphDef, nnx.State]:
+    """The graph that turns a train state back into modules, and the abstract train state."""
+    shapes = {name: jax.ShapeDtypeStruct(spec.shape, spec.dtype) for name, spec in param_specs(config).items()}
+    return jax.eval_shape(lambda params: nnx.split(_new_modules(config, train, params, rules)), shapes)
 
 
-def _with_optimizer(model: Transformer, tx: optax.GradientTransformation) -> TrainStateNNX:
-    return TrainStateNNX(model, nnx.Optimizer(model, tx, wrt=nnx.Param))
+def _new_modules(config: ModelConfig, train: TrainConfig, params: Params, rules: Rules) -> TrainStateNNX:
+    model = model_structure(config, rules).merge(params, jax.random.key(train.seed))
+    return TrainStateNNX(model, nnx.Optimizer(model, make_optimizer(train.optimizer), wrt=nnx.Param))
 
 
 def new_train_state(config: ModelConfig, train: TrainConfig, params: Params) -> nnx.State:
     """The pure state of a model with these parameters and a fresh optimizer. `train.seed` starts the dropout stream."""
-    model = model_structure(config).merge(params, jax.random.key(train.seed))
-    return nnx.state(_with_optimizer(model, make_optimizer(train.optimizer)))
+    return nnx.state(_new_modules(config, train, params, DEFAULT_RULES))
 
 
 def abstract_train_state(config: ModelConfig, train: TrainConfig) -> nnx.State:
-    """The train state with a `ShapeDtypeStruct` for each array."""
-    shapes = {name: jax.ShapeDtypeStruct(spec.shape, spec.dtype) for name, spec in param_specs(config).items()}
-    return jax.eval_shape(functools.partial(new_train_state, config, train), shapes)
+    """The train state with a `ShapeDtypeStruct` for each array. Variables are mutable: each call makes its own."""
+    _, state = train_structure(config, train)
+    return jax.tree.map(lambda leaf: leaf, state)
 
 
 def state_axes(state: nnx.State) -> nnx.State:

@@ -15,7 +15,7 @@ from ..config import ModelConfig, TrainConfig
 from ..sharding import DEFAULT_RULES, Rules
 from ..training import Batch, LossTerms, clip_by_global_norm, next_token_loss, schedule
 from .model import Output, Transformer
-from .state import canonical_params, flatten_cache, model_structure, nest_cache, train_graphdef
+from .state import canonical_params, flatten_cache, model_structure, nest_cache, train_structure
 
 
 def apply(config: ModelConfig, *, rules: Rules = DEFAULT_RULES) -> Callable[..., Float[Array, "b t v"]]:
@@ -61,11 +61,11 @@ def train_step(
     config: ModelConfig, train: TrainConfig, *, rules: Rules = DEFAULT_RULES
 ) -> Callable[[nnx.State, Batch], tuple[nnx.State, Metrics]]:
     """`(state, batch) -> (state, metrics)`: one optimizer update; the state keeps its structure."""
-    graphdef = train_graphdef(config, train, rules)
+    graphdef, _ = train_structure(config, train, rules)
     learning_rate = schedule(train.optimizer)
 
     def step(state: nnx.State, batch: Batch) -> tuple[nnx.State, Metrics]:
-        train_state = nnx.merge(graphdef, state)
+        train_state = nnx.merge(graphdef, state, copy=True)
         terms, grads = _differentiate(train_state.model, batch, train)
         clipped = clip_by_global_norm(grads, train.optimizer.clip_norm)
         metrics = _loss_metrics(terms)
