@@ -1,0 +1,227 @@
+"""From a jaxpr to terms: dead code left out, calls inlined, loops solved, every other equation one node.
+
+Weak types are no part of a term. They steer dtype promotion while Python runs; the traced equations carry the dtypes
+that came out. Weak types of a program's own leaves, which steer whoever calls it, are execution facts.
+"""
+
+import typing
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from jax.extend.core import Literal
+
+from . import execution, loops, rules
+from .params import Unmodelled, array_token, params_token, token
+from .primitives import CALLS, COND, IDENTITIES, IGNORED, PURE, SCAN, WHILE
+from .terms import Graph, Node, Origin, free_variables
+
+
+class Evaluator:
+    """Builds the terms of one program. What it cannot model becomes a node that equals nothing, with the reason."""
+
+    def __init__(self, name: str, allow: rules.Strength):
+        self.name = name
+        self.graph = Graph(rules.table(allow))
+        self.graph.rebuilders.update(loops.REBUILDERS | {"cond": _rebuild_cond})
+        self.facts = execution.Facts()
+        self._order = 0
+        self._literals: dict[tuple[typing.Any, ...], Node] = {}
+        self._handlers = {
+            SCAN: self._scan,
+            WHILE: self._while,
+            COND: self._cond,
+            **dict.fromkeys(CALLS, self._call),
+            **dict.fromkeys(IDENTITIES, self._identity),
+        }
+
+    def closed(self, closed, args: Sequence[Node], caller: Origin | None, used=None) -> list[Node]:
+        """The outputs of a closed jaxpr, or of an open one without constants."""
+        jaxpr = getattr(closed, "jaxpr", closed)
+        consts = [self._constant(value) for value in getattr(closed, "consts", ())]
+        return self.jaxpr(jaxpr, consts, args, caller, used)
+
+    def jaxpr(self, jaxpr, consts, args, caller: Origin | None, used=None) -> list[Node]:
+        """The outputs of a jaxpr over argument terms; those not `used` are computed only if others need them."""
+        env: dict[typing.Any, Node] = {}
+        env.update(zip(jaxpr.constvars, consts, strict=True))
+        env.update(zip(jaxpr.invars, args, strict=True))
+        needed, live = _live(jaxpr, used)
+        handlers = self._handlers
+        for equation in live:
+            operands = [env[var] if type(var) is not Literal else self._literal(var) for var in equation.invars]
+            self._order += 1
+            origin = Origin(equation, caller, self._order)
+            handler = handlers.get(equation.primitive)
+            try:
+                if handler is None:
+                    results = self._plain(equation, operands, origin)
+                else:
+                    results = handler(equation, operands, origin, [var in needed for var in equation.outvars])
+            except Unmodelled as reason:
+                results = self._unmodelled(equation, operands, origin, str(reason))
+            env.update(zip(equation.outvars, results, strict=True))
+        wanted = used or [True] * len(jaxpr.outvars)
+        return [
+            self._read(env, var) if keep else self._unused(var) for var, keep in zip(jaxpr.outvars, wanted, strict=True)
+        ]
+
+    def _read(self, env, var) -> Node:
+        return self._literal(var) if type(var) is Literal else env[var]
+
+    def _unused(self, var) -> Node:
+        name = token((self.name, self.graph.fresh()))
+        return self.graph.leaf("unmodelled", name, *_aval(var), attrs="an output that was not computed")
+
+    def _literal(self, literal) -> Node:
+        value, aval = literal.val, literal.aval
+        # Equal numbers of unlike types or signs of zero are unlike keys; floats by their text, which keeps every bit.
+        key = (aval.dtype, type(value), repr(value)) if isinstance(value, int | float) else None
+        node = self._literals.get(key) if key is not None else None
+        if node is None:
+            node = self._constant(np.asarray(value, dtype=aval.dtype))
+            if key is not None:
+                self._literals[key] = node
+        return node
+
+    def _constant(self, value) -> Node:
+        if hasattr(value, "dtype") and not isinstance(value.dtype, np.dtype):
+            return self.graph.leaf("constant", array_token(value), tuple(value.shape), value.dtype, attrs=value)
+        array = np.asarray(value)
+        if array.dtype == object:
+            raise Unmodelled(f"a constant of type {type(value).__name__}")
+        return rules.constant(self.graph, array, None)
+
+    def _unmodelled(self, equation, operands, origin, reason: str) -> list[Node]:
+        name = token((self.name, self.graph.fresh()))
+        why = f"{equation.primitive.name}: {reason}"
+        free = free_variables(operands)
+        return [
+            self.graph.raw("unmodelled", name + b"%d" % k, why, tuple(operands), *_aval(var), origin, free)
+            for k, var in enumerate(equation.outvars)
+        ]
+
+    def _plain(self, equation, operands, origin) -> list[Node]:
+        op = PURE.get(equation.primitive)
+        if op is None:
+            raise Unmodelled("this primitive is not known to the prover")
+        if equation.effects:
+            raise Unmodelled("the operation has side effects")
+        params = equation.params
+        data = self._token(params)
+        self.facts.placement(params)
+        outvars = equation.outvars
+        operands = tuple(operands)
+        if len(outvars) == 1:
+            aval = outvars[0].aval
+            return [self.graph.build(op, data, params, operands, aval.shape, aval.dtype, origin)]
+        return [
+            self.graph.build(op, data + b"output %d" % k, {**params, "output": k}, operands, *_aval(var), origin)
+            for k, var in enumerate(outvars)
+        ]
+
+    def _token(self, params) -> bytes:
+        if not params:
+            return b""
+        jaxprs = {
+            name: value for name, value in params.items() if name in ("update_jaxpr", "jaxpr") and value is not None
+        }
+        if not jaxprs:
+            return params_token(params, IGNORED)
+        bodies = {name: self._body(value, params) for name, value in jaxprs.items()}
+        rest = {name: value for name, value in params.items() if name not in jaxprs}
+        return params_token({**rest, **bodies}, IGNORED)
+
+    def _body(self, jaxpr, params) -> bytes:
+        """A small function inside parameters (the update of a scatter, a reduction): its outputs over its arguments."""
+        jaxpr, consts = getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", params.get("update_consts", ()))
+        args = [self.graph.leaf("argument", b"%d" % k, *_aval(var)) for k, var in enumerate(jaxpr.invars)]
+        outs = self.jaxpr(jaxpr, [self._constant(value) for value in consts], args, None)
+        return b"".join(node.digest for node in outs)
+
+    def _call(self, equation, operands, origin, used) -> list[Node]:
+        params = equation.params
+        self.facts.call(equation)
+        return self.closed(params[CALLS[equation.primitive]], operands, origin, used)
+
+    def _identity(self, equation, operands, origin, used) -> list[Node]:
+        del origin, used
+        self.facts.identity(equation)
+        return operands
+
+    def _scan(self, equation, operands, origin, used) -> list[Node]:
+        params = _only(equation.params, ("reverse", "length", "jaxpr", "num_consts", "num_carry", "unroll", "linear",
+                                         "_split_transpose"))  # fmt: skip
+        self.facts.scan(params)
+        graph, num_consts, num_carry = self.graph, params["num_consts"], params["num_carry"]
+        consts, inits, arrays = _split(operands, num_consts, num_carry)
+        loop = loops.Loop(loops.depth_of(operands), params["length"], params["reverse"])
+        carries = [loops.variable(graph, "carry", loop.depth, graph.fresh(), init) for init in inits]
+        rows = [loops.slice_at(graph, loop.depth, array, origin) for array in arrays]
+        keep = [True] * num_carry + used[num_carry:]
+        outs = self.closed(params["jaxpr"], [*consts, *carries, *rows], origin, keep)
+        solved = loops.solve(graph, loop, inits, carries, outs[:num_carry], outs[num_carry:], origin)
+        finals = [loops.after(graph, loop, value, None, origin) for value in solved.values]
+        return finals + [loops.stack(graph, loop, term, origin) for term in solved.extras]
+
+    def _while(self, equation, operands, origin, used) -> list[Node]:
+        del used
+        params = _only(equation.params, ("cond_nconsts", "cond_jaxpr", "body_nconsts", "body_jaxpr"))
+        graph = self.graph
+        cond_consts, body_consts, inits = _split(operands, params["cond_nconsts"], params["body_nconsts"])
+        loop = loops.Loop(loops.depth_of(operands), None, False)
+        carries = [loops.variable(graph, "carry", loop.depth, graph.fresh(), init) for init in inits]
+        outs = self.closed(params["body_jaxpr"], [*body_consts, *carries], origin)
+        condition = self.closed(params["cond_jaxpr"], [*cond_consts, *carries], origin)
+        solved = loops.solve(graph, loop, inits, carries, outs, condition, origin)
+        trip = loops.trips(graph, loop, solved.extras[0], origin)
+        return [loops.after(graph, loop, value, trip, origin) for value in solved.values]
+
+    def _cond(self, equation, operands, origin, used) -> list[Node]:
+        params = _only(equation.params, ("branches",))
+        index, *rest = operands
+        branches = [self.closed(branch, rest, origin, used) for branch in params["branches"]]
+        return [_choose(self.graph, index, list(options), origin) for options in zip(*branches, strict=True)]
+
+
+def _aval(var) -> tuple[tuple[int, ...], typing.Any]:
+    return var.aval.shape, var.aval.dtype
+
+
+def _only(params, names: Iterable[str]):
+    unknown = set(params) - set(names)
+    if unknown:
+        raise Unmodelled(f"the parameter {sorted(unknown)[0]} is not known to the prover")
+    return params
+
+
+def _split(operands, *sizes: int) -> list[list[Node]]:
+    parts, start = [], 0
+    for size in sizes:
+        parts.append(operands[start : start + size])
+        start += size
+    return [*parts, operands[start:]]
+
+
+def _live(jaxpr, used) -> tuple[set[typing.Any], list[typing.Any]]:
+    """The variables that the used outputs need, and the equations that make them, in program order."""
+    keep = used or [True] * len(jaxpr.outvars)
+    needed = {var for var, wanted in zip(jaxpr.outvars, keep, strict=True) if wanted and type(var) is not Literal}
+    live = []
+    for equation in reversed(jaxpr.eqns):
+        if not needed.isdisjoint(equation.outvars):
+            live.append(equation)
+            needed.update([var for var in equation.invars if type(var) is not Literal])
+    live.reverse()
+    return needed, live
+
+
+def _choose(graph: Graph, index: Node, options: list[Node], origin) -> Node:
+    """One output of a conditional. Branches that agree need no choice."""
+    first = options[0]
+    if all(option is first for option in options):
+        return first
+    return graph.raw("cond", b"", {}, (index, *options), first.shape, first.dtype, origin)
+
+
+def _rebuild_cond(graph: Graph, node: Node, operands: tuple[Node, ...]) -> Node:
+    return _choose(graph, operands[0], list(operands[1:]), node.origin)

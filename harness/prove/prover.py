@@ -1,0 +1,262 @@
+"""`prove` and `fingerprint`: trace, bring to canonical form, compare leaf by leaf. Nothing is compiled or run."""
+
+import collections
+import dataclasses
+import typing
+
+from harness.program import Leaf, Program
+from harness.verdict import Certificate, Finding, Kind, LeafResult, Verdict
+
+from . import draws as drawing
+from . import explain, rules, sources
+from .canonical import Evaluator
+from .params import digest, token
+from .terms import Node, depending, reachable
+
+
+@dataclasses.dataclass(frozen=True)
+class Fingerprint:
+    """Digests of one program. Equal `value`: the same function. Equal `execution` too: run in the same way.
+
+    `outputs` holds the digest of each output leaf by name. `undecided` says what was not modelled: then no digest may
+    be compared. `facts` are the execution facts with their counts.
+    """
+
+    value: str
+    execution: str
+    outputs: typing.Mapping[str, str]
+    facts: typing.Mapping[str, int]
+    draws: int
+    undecided: str | None = None
+
+    def to_json(self) -> dict[str, typing.Any]:
+        """Plain dicts, strings and numbers."""
+        return dataclasses.asdict(self)
+
+
+class Form:
+    """One program in canonical form: its evaluator and a term for each output leaf that is compared."""
+
+    def __init__(self, program: Program, side: str, allow: rules.Strength):
+        self.program = program
+        traced = program.trace()
+        self.evaluator = Evaluator(side, allow)
+        self.inputs = {leaf.name: self._input(leaf, side) for leaf in traced.inputs}
+        args = [self._entered(leaf) for leaf in traced.inputs]
+        self.effects = sorted(str(effect) for effect in traced.jaxpr.effects)
+        keep = [leaf.one_sided is None for leaf in traced.outputs]
+        outs = self.evaluator.closed(traced.jaxpr, args, None, keep) if not self.effects else []
+        self.outputs = {
+            leaf.name: self._converted(leaf, node)
+            for leaf, node in zip(traced.outputs, outs, strict=False)
+            if leaf.one_sided is None
+        }
+        self.weak = [f"output {leaf.name}" for leaf in traced.outputs if leaf.weak_type and leaf.one_sided is None]
+        self.weak += [f"input {leaf.name}" for leaf in traced.inputs if leaf.weak_type and leaf.one_sided is None]
+        for words in self.weak:
+            self.evaluator.facts.add("weak type", words)
+        self.draws = drawing.find(list(self.outputs.values()))
+
+    def _input(self, leaf: Leaf, side: str) -> Node:
+        name = token((leaf.name,) if leaf.one_sided is None else (leaf.name, side, "one-sided"))
+        return self.evaluator.graph.leaf("input", name, leaf.shape, leaf.compared_dtype, attrs=leaf.name)
+
+    def _entered(self, leaf: Leaf) -> Node:
+        node = self.inputs[leaf.name]
+        return node if leaf.converted is None else rules.convert(self.evaluator.graph, node, leaf.dtype, None)
+
+    def _converted(self, leaf: Leaf, node: Node) -> Node:
+        return node if leaf.converted is None else rules.convert(self.evaluator.graph, node, leaf.converted, None)
+
+    def lift(self, *, stages: bool) -> None:
+        """Exchange draws for variables."""
+        lifted = drawing.lift(self.evaluator.graph, list(self.outputs.values()), self.draws, stages=stages)
+        self.outputs = dict(zip(self.outputs, lifted, strict=True))
+
+    def unmodelled(self) -> str | None:
+        """What was not modelled, if an output depends on it or the program has effects."""
+        if self.effects:
+            return f"{self.program.name} has effects that are not modelled: {self.effects[0]}"
+        for node in reachable(self.outputs.values()).values():
+            if node.op == "unmodelled":
+                at = sources.source_line(node)
+                return f"{self.program.name}: {node.attrs}" + (f", at {at}" if at else "")
+        return None
+
+    def facts(self) -> dict[str, int]:
+        """Execution facts in words, with counts, sorted."""
+        counts = self.evaluator.facts.counts
+        return {f"{kind}: {words}": counts[(kind, words)] for kind, words in sorted(counts)}
+
+
+def fingerprint(program: Program) -> Fingerprint:
+    """The canonical digests of a program, stable across processes; draws are lifted and named by stage."""
+    form = Form(program, "only", rules.Strength.EXACT)
+    form.lift(stages=True)
+    environment = token(tuple(sorted(program.trace().environment.items())))
+    outputs = {name: form.outputs[name].digest.hex() for name in sorted(form.outputs)}
+    value = digest(environment, token(tuple(outputs.items())))
+    facts = form.facts()
+    execution = digest(value, token(tuple(facts.items())))
+    return Fingerprint(value.hex(), execution.hex(), outputs, facts, form.draws.count, form.unmodelled())
+
+
+def prove(a: Program, b: Program, *, allow: str = "exact") -> Verdict:
+    """Whether two programs are the same function of their named inputs, for all values, from their traces alone.
+
+    `allow` is the weakest class of rewrites that counts: `exact`, `modulo signed zero` or `reassociating`. The verdict
+    is `proved`, `diverged` (a leaf, its shape or dtype differs) or `undecided`, with the operations where the two
+    part.
+
+    Raises:
+        ProgramError: a program cannot be traced or named.
+        ValueError: `allow` is none of the three.
+    """
+    if allow not in rules.STRENGTHS:
+        raise ValueError(f"allow={allow!r}: must be one of {', '.join(map(repr, rules.STRENGTHS))}")
+    structure = _structure(a, b)
+    if structure:
+        return _verdict(a, b, Kind.DIVERGED, findings=structure, reason="the two programs have different leaves")
+    vacuous = _vacuous_before(a, b)
+    if vacuous:
+        return _verdict(a, b, Kind.UNDECIDED, reason=vacuous)
+    for strength in rules.Strength:
+        forms = Form(a, "a", strength), Form(b, "b", strength)
+        reason = forms[0].unmodelled() or forms[1].unmodelled() or _vacuous(*forms)
+        if reason:
+            return _undecided(forms, reason)
+        _lift(forms)
+        if _equal(forms) or strength == rules.STRENGTHS[allow]:
+            return _decided(forms, strength)
+    raise AssertionError("every allowed class was tried")
+
+
+def _lift(forms: tuple[Form, Form]) -> None:
+    stages = drawing.same_stages(forms[0].draws, forms[1].draws)
+    for form in forms:
+        form.lift(stages=stages)
+
+
+def _equal(forms: tuple[Form, Form]) -> bool:
+    return all(node.digest == forms[1].outputs[name].digest for name, node in forms[0].outputs.items())
+
+
+def _pairs(forms: tuple[Form, Form]) -> dict[str, tuple[Node, Node]]:
+    return {name: (node, forms[1].outputs[name]) for name, node in forms[0].outputs.items()}
+
+
+def _decided(forms: tuple[Form, Form], strength: rules.Strength) -> Verdict:
+    pairs = _pairs(forms)
+    leaves = tuple(
+        LeafResult(name, Kind.PROVED)
+        if a.digest == b.digest
+        else LeafResult(name, Kind.UNDECIDED, detail="another canonical form")
+        for name, (a, b) in pairs.items()
+    )
+    causes = () if _equal(forms) else explain.findings(pairs)
+    kind = Kind.PROVED if all(leaf.kind is Kind.PROVED for leaf in leaves) else Kind.UNDECIDED
+    lifted = forms[0].draws.count or forms[1].draws.count
+    words = strength.words + (", modulo key derivation" if lifted else "")
+    reason = "" if kind is Kind.PROVED else f"{sum(leaf.kind is not Kind.PROVED for leaf in leaves)} outputs not proved"
+    return _verdict(
+        forms[0].program, forms[1].program, kind,
+        strength=words if kind is Kind.PROVED else "", leaves=leaves,
+        findings=(*causes, *_execution(forms)), reason=reason, forms=forms,
+    )  # fmt: skip
+
+
+def _undecided(forms: tuple[Form, Form], reason: str) -> Verdict:
+    a, b = forms[0].program, forms[1].program
+    leaves = tuple(LeafResult(name, Kind.UNDECIDED, detail=reason) for name in forms[0].outputs)
+    finding = Finding(title=reason, leaves=tuple(forms[0].outputs), kind="unmodelled")
+    return _verdict(a, b, Kind.UNDECIDED, leaves=leaves, findings=(finding,), reason=reason, forms=forms)
+
+
+def _verdict(a: Program, b: Program, kind: Kind, *, forms=None, **fields) -> Verdict:
+    prints = {name: _digests(form) for name, form in zip(_names(a, b), forms, strict=True)} if forms else {}
+    certificate = _certificate(a, b, forms)
+    return Verdict(kind, certificate=certificate, fingerprints=prints, programs=_names(a, b), **fields)
+
+
+def _names(a: Program, b: Program) -> tuple[str, str]:
+    return (a.name, b.name) if a.name != b.name else (f"{a.name} (a)", f"{b.name} (b)")
+
+
+def _digests(form: Form) -> dict[str, str]:
+    value = digest(token(tuple(sorted((name, node.digest) for name, node in form.outputs.items()))))
+    return {"value": value.hex(), "execution": digest(value, token(tuple(form.facts().items()))).hex()}
+
+
+def _execution(forms: tuple[Form, Form]) -> tuple[Finding, ...]:
+    """One finding for each kind of execution fact that the two sides count differently."""
+    counts = [form.evaluator.facts.counts for form in forms]
+    kinds: dict[str, list[str]] = collections.defaultdict(list)
+    for kind, words in sorted(set(counts[0]) | set(counts[1])):
+        x, y = counts[0][(kind, words)], counts[1][(kind, words)]
+        if x != y:
+            kinds[kind].append(f"{words}: {x} against {y}")
+    return tuple(
+        Finding(title=f"{kind} differs (values are unaffected)", detail="; ".join(lines), kind="execution")
+        for kind, lines in kinds.items()
+    )
+
+
+def _structure(a: Program, b: Program) -> tuple[Finding, ...]:
+    found = []
+    for what in ("input", "output"):
+        left, right = (
+            {leaf.name: leaf for leaf in getattr(side.trace(), f"{what}s") if leaf.one_sided is None} for side in (a, b)
+        )
+        for name in sorted(set(left) ^ set(right)):
+            owner, other = (a, b) if name in left else (b, a)
+            words = f"{what} leaf {name} of {owner.name} has no partner in {other.name}"
+            found.append(Finding(title=words, leaves=(name,), kind="structure"))
+        for name in [name for name in left if name in right]:
+            types = [f"{leaf.compared_dtype}{list(leaf.shape)}" for leaf in (left[name], right[name])]
+            if types[0] != types[1]:
+                title = f"{what} leaf {name} is {types[0]} against {types[1]}"
+                found.append(Finding(title=title, leaves=(name,), kind="structure"))
+    return tuple(found)
+
+
+def _vacuous_before(a: Program, b: Program) -> str:
+    if a.fn is b.fn:
+        return "both sides are the same function object: nothing would be compared"
+    if not any(leaf.one_sided is None for leaf in a.outputs):
+        return "no output leaf is compared"
+    return ""
+
+
+def _vacuous(a: Form, b: Form) -> str:
+    for form in (a, b):
+        moved = depending(form.outputs.values(), lambda node: node.op == "input")
+        for name, node in form.outputs.items():
+            if not moved[node.digest]:
+                return f"output {name} of {form.program.name} depends on no input"
+    return ""
+
+
+def _certificate(a: Program, b: Program, forms) -> Certificate:
+    sides = (a, b)
+    leaves = [leaf for leaf in a.outputs if leaf.one_sided is None]
+    one_sided, conversions = {}, {}
+    for program in sides:
+        for leaf in (*program.inputs, *program.outputs):
+            if leaf.one_sided is not None:
+                one_sided[f"{program.name}: {'/'.join(leaf.path)}"] = leaf.one_sided
+            if leaf.converted is not None:
+                conversions[f"{program.name}: {leaf.name}"] = f"{leaf.dtype} compared as {leaf.converted}"
+    used, ignored, used_rules, files, count = [], [], set(), {}, 0
+    for name, form in zip(_names(a, b), forms or (), strict=False):
+        under = reachable(form.outputs.values())
+        for leaf in form.program.inputs:
+            if leaf.one_sided is not None:
+                (used if form.inputs[leaf.name].digest in under else ignored).append(f"{name}: {'/'.join(leaf.path)}")
+        used_rules |= form.evaluator.graph.rules_used
+        files[name] = sources.files(under.values())
+        count = max(count, form.draws.count)
+    return Certificate(
+        sources=files, num_leaves=len(leaves), num_elements=sum(leaf.num_elements for leaf in leaves),
+        rules=tuple(sorted(used_rules)), one_sided=one_sided, unmatched_used=tuple(used),
+        unmatched_ignored=tuple(ignored), draws=count, conversions=conversions, environment=a.trace().environment,
+    )  # fmt: skip

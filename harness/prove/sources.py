@@ -1,0 +1,83 @@
+"""Where an operation was written: source lines, stage path and the files of a trace. Resolved only when asked for.
+
+Equations inside an inner jit or loop carry frames and scopes relative to it; those of the calling equations are joined.
+"""
+
+import functools
+import os
+import re
+import site
+import sysconfig
+from collections.abc import Iterable, Iterator
+
+from jax.extend import source_info_util
+
+from .terms import Node, Origin
+
+_HARNESS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_WRAPPERS = re.compile(r"^(rematted_computation|checkpoint|remat|while|body|cond|scan|closed_call|jit\(.*\)|[A-Z]\w*)$")
+
+
+@functools.cache
+def _library_roots() -> tuple[str, ...]:
+    paths = sysconfig.get_paths()
+    roots = {paths["stdlib"], paths["platstdlib"], paths["purelib"], paths["platlib"], *site.getsitepackages()}
+    return tuple(os.path.abspath(root) + os.sep for root in roots)
+
+
+@functools.cache
+def is_project_file(name: str) -> bool:
+    """Whether a file belongs to whoever is compared: no library, no harness, nothing without a file."""
+    if name.startswith("<"):
+        return False
+    name = os.path.abspath(name)
+    return not name.startswith((*_library_roots(), _HARNESS))
+
+
+@functools.cache
+def shown(name: str) -> str:
+    """A path as reports print it: relative where the file lies under the current directory."""
+    relative = os.path.relpath(name)
+    return name if relative.startswith("..") else relative
+
+
+def _chain(origin: Origin | None) -> Iterator[Origin]:
+    while origin is not None:
+        yield origin
+        origin = origin.caller
+
+
+def source_line(node: Node) -> str:
+    """`file:line (function)` of the innermost frame of the project, looking outwards through inlined calls."""
+    fallback = ""
+    for origin in _chain(node.origin):
+        traceback = origin.equation.source_info.traceback
+        for frame in traceback.frames if traceback is not None else ():
+            if is_project_file(frame.file_name):
+                return f"{shown(frame.file_name)}:{frame.line_num} ({frame.function_name})"
+        fallback = fallback or source_info_util.summarize(origin.equation.source_info)
+    return fallback
+
+
+def scopes(node: Node) -> tuple[str, ...]:
+    """The named scopes around an operation, outermost first, without the words that transformations add."""
+    words: list[str] = []
+    for origin in reversed(list(_chain(node.origin))):
+        for entry in origin.equation.source_info.name_stack.stack:
+            if type(entry).__name__ == "Scope":
+                words += [word.split(".")[0] for word in entry.name.split("/")]
+    return tuple(word for word in words if word and not _WRAPPERS.match(word))
+
+
+def files(nodes: Iterable[Node]) -> tuple[str, ...]:
+    """The project files with a frame in any operation's traceback, sorted."""
+    tracebacks, found = {}, set()
+    for node in nodes:
+        for origin in _chain(node.origin):
+            traceback = origin.equation.source_info.traceback
+            if traceback is None or id(traceback) in tracebacks:
+                break
+            tracebacks[id(traceback)] = traceback
+    for traceback in tracebacks.values():
+        found.update(code.co_filename for code in traceback.raw_frames()[0])
+    return tuple(sorted(shown(name) for name in found if is_project_file(name)))
