@@ -16,7 +16,7 @@ def dense(
 ) -> Float[Array, "..."]:
     """Contract the last `num_contracted` axes of `x` with the first of `kernel`, then add `bias` to the remaining ones.
 
-    All three are cast to `dtype`; the product accumulates in float32 and is rounded to `dtype` before the bias is added.
+    All three are cast to `dtype`; the product accumulates in float32 and is rounded to `dtype` before the bias.
     """
     x, kernel = x.astype(dtype), kernel.astype(dtype)
     x_dims, kernel_dims = tuple(range(x.ndim - num_contracted, x.ndim)), tuple(range(num_contracted))

@@ -23,7 +23,7 @@ class TokenLoss:
 def cross_entropy(logits_BTV: Float[Array, "b t v"], targets_BT: Int[Array, "b t"], *, z_loss: float) -> TokenLoss:
     """`log Z - logits[target]` and `z_loss * (log Z)**2`, with `Z = sum(exp(logits))`.
 
-    The peak is subtracted before anything is summed, so a common offset of the logits cancels exactly.
+    The peak is subtracted before anything is summed, so an offset that all logits share costs no digits.
 
     Source: Chowdhery et al., "PaLM", section 5 (z-loss).
     """

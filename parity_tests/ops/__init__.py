@@ -1,0 +1,1 @@
+"""Every op, objective and rule against an oracle that was written without it."""

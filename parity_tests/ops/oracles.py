@@ -1,0 +1,182 @@
+"""One oracle per op: NumPy float64 in plain loops, written from the source it names and never from the op.
+
+Arguments and names are the op's, without `dtype`: an oracle has one precision, and is given operands that are already
+rounded as the op promises to round them. Slow on purpose; feed it small arrays.
+"""
+
+import math
+
+import numpy as np
+
+from models.config import Activation
+
+
+def embed(tokens: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Row `tokens[b, t]` of the table; NaN outside it. Source: definition of a lookup table."""
+    vocab, dim = table.shape
+    out = np.full((*tokens.shape, dim), np.nan)
+    for index in np.ndindex(*tokens.shape):
+        for d in range(dim):
+            if 0 <= tokens[index] < vocab:
+                out[index][d] = table[tokens[index], d]
+    return out
+
+
+def unembed(x: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """`out[b, t, v] = sum_d x[b, t, d] table[v, d]`. Source: Press and Wolf, "Using the Output Embedding"."""
+    out = np.zeros((*x.shape[:2], table.shape[0]))
+    for b, t, v in np.ndindex(*out.shape):
+        out[b, t, v] = math.fsum(x[b, t, d] * table[v, d] for d in range(x.shape[2]))
+    return out
+
+
+def head(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """`out[b, t, v] = sum_d x[b, t, d] kernel[d, v]`. Source: definition of the matrix product."""
+    out = np.zeros((*x.shape[:2], kernel.shape[1]))
+    for b, t, v in np.ndindex(*out.shape):
+        out[b, t, v] = math.fsum(x[b, t, d] * kernel[d, v] for d in range(x.shape[2]))
+    return out
+
+
+def dense(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None = None, *, num_contracted: int = 1) -> np.ndarray:
+    """`out[i, j] = sum_c x[i, c] kernel[c, j] + bias[j]`, an index being one or more axes. Source: definition."""
+    outer, inner = x.shape[: x.ndim - num_contracted], kernel.shape[num_contracted:]
+    out = np.zeros(outer + inner)
+    for i in np.ndindex(*outer):
+        for j in np.ndindex(*inner):
+            terms = [x[i + c] * kernel[c + j] for c in np.ndindex(*kernel.shape[:num_contracted])]
+            out[i + j] = math.fsum(terms) + (0.0 if bias is None else bias[j])
+    return out
+
+
+def rms_norm(x: np.ndarray, scale: np.ndarray, *, epsilon: float, zero_centered: bool) -> np.ndarray:
+    """Source: Zhang and Sennrich, "Root Mean Square Layer Normalization", eq. 4; Gemma stores `scale - 1`."""
+    out = np.zeros(x.shape)
+    for row in np.ndindex(*x.shape[:-1]):
+        root = math.sqrt(math.fsum(value * value for value in x[row]) / x.shape[-1] + epsilon)
+        for d in range(x.shape[-1]):
+            out[row][d] = x[row][d] / root * (scale[d] + 1.0 if zero_centered else scale[d])
+    return out
+
+
+def layer_norm(
+    x: np.ndarray, scale: np.ndarray, bias: np.ndarray, *, epsilon: float, zero_centered: bool
+) -> np.ndarray:
+    """Source: Ba, Kiros and Hinton, "Layer Normalization", eq. 3 and 4 (biased variance)."""
+    out = np.zeros(x.shape)
+    for row in np.ndindex(*x.shape[:-1]):
+        mean = math.fsum(x[row]) / x.shape[-1]
+        variance = math.fsum((value - mean) ** 2 for value in x[row]) / x.shape[-1]
+        for d in range(x.shape[-1]):
+            factor = scale[d] + 1.0 if zero_centered else scale[d]
+            out[row][d] = factor * (x[row][d] - mean) / math.sqrt(variance + epsilon) + bias[d]
+    return out
+
+
+def rotate(x: np.ndarray, positions: np.ndarray, *, max_timescale: float) -> np.ndarray:
+    """Each pair `(i, i + H/2)`, a complex number, times `exp(i angle)`. Source: Su et al., "RoFormer", eq. 13."""
+    half = x.shape[3] // 2
+    out = np.zeros(x.shape)
+    for b, t, n, i in np.ndindex(*x.shape[:3], half):
+        angle = float(positions[b, t]) / max_timescale ** (2 * i / x.shape[3])
+        turned = complex(x[b, t, n, i], x[b, t, n, i + half]) * complex(math.cos(angle), math.sin(angle))
+        out[b, t, n, i], out[b, t, n, i + half] = turned.real, turned.imag
+    return out
+
+
+def attention_mask(
+    query_positions: np.ndarray,
+    key_positions: np.ndarray,
+    query_segments: np.ndarray,
+    key_segments: np.ndarray,
+    *,
+    window: int | None,
+) -> np.ndarray:
+    """A query sees its own document's keys at its position and at the `window - 1` positions before it, never padding.
+
+    Source: Beltagy et al., "Longformer", section 3.1; "Mistral 7B", section 2 (the window counts the query itself).
+    """
+    batch, num_queries = query_positions.shape
+    out = np.zeros((batch, num_queries, key_positions.shape[1]), bool)
+    for b, t, s in np.ndindex(*out.shape):
+        position, segment = int(query_positions[b, t]), int(query_segments[b, t])
+        first = 0 if window is None else position - window + 1
+        in_reach = int(key_positions[b, s]) in range(first, position + 1)
+        out[b, t, s] = in_reach and segment > 0 and segment == int(key_segments[b, s])
+    return out
+
+
+def soft_cap(x: np.ndarray, cap: float) -> np.ndarray:
+    """Source: Gemma 2 report, section 2, "Logit soft-capping"."""
+    out = np.zeros(x.shape)
+    for index in np.ndindex(*x.shape):
+        out[index] = cap * math.tanh(x[index] / cap)
+    return out
+
+
+def attend(
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray, *, scale: float, soft_cap: float | None
+) -> np.ndarray:
+    """Source: Vaswani et al., "Attention Is All You Need", eq. 1; Ainslie et al., "GQA", figure 2."""
+    group = q.shape[2] // k.shape[2]
+    out = np.zeros((*q.shape[:3], v.shape[3]))
+    for b, t, n in np.ndindex(*q.shape[:3]):
+        keys = [s for s in range(k.shape[1]) if mask[b, t, s]]
+        logits = [scale * math.fsum(q[b, t, n, h] * k[b, s, n // group, h] for h in range(q.shape[3])) for s in keys]
+        if soft_cap is not None:
+            logits = [soft_cap * math.tanh(logit / soft_cap) for logit in logits]
+        weights = _softmax(logits)
+        for h in range(v.shape[3]):
+            out[b, t, n, h] = math.fsum(w * v[b, s, n // group, h] for w, s in zip(weights, keys, strict=True))
+    return out
+
+
+def _softmax(logits: list[float]) -> list[float]:
+    exps = [math.exp(logit - max(logits)) for logit in logits]
+    return [value / math.fsum(exps) for value in exps]
+
+
+def activate(x: np.ndarray, activation: Activation) -> np.ndarray:
+    """Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", section 2: the tanh form of GELU; SiLU."""
+    out = np.zeros(x.shape)
+    for index in np.ndindex(*x.shape):
+        value = float(x[index])
+        if activation is Activation.GELU:
+            inner = math.sqrt(2 / math.pi) * (value + 0.044715 * value * value * value)
+            out[index] = 0.5 * value * (1.0 + math.tanh(inner))
+        else:
+            out[index] = value * _sigmoid(value)
+    return out
+
+
+def _sigmoid(value: float) -> float:
+    """Both branches are `1 / (1 + exp(-value))`; each avoids the overflow of the other."""
+    return 1.0 / (1.0 + math.exp(-value)) if value >= 0 else math.exp(value) / (1.0 + math.exp(value))
+
+
+def gate(gate: np.ndarray, linear: np.ndarray, activation: Activation) -> np.ndarray:
+    """Source: Shazeer, "GLU Variants Improve Transformer", eq. 5 and 6."""
+    activated = activate(gate, activation)
+    out = np.zeros(gate.shape)
+    for index in np.ndindex(*gate.shape):
+        out[index] = activated[index] * linear[index]
+    return out
+
+
+def cross_entropy(logits: np.ndarray, targets: np.ndarray, *, z_loss: float) -> tuple[np.ndarray, np.ndarray]:
+    """`-log softmax(logits)[target]` and `z_loss log(Z)^2`. Source: PaLM, section 5, "Loss function"."""
+    xent, z_losses = np.zeros(targets.shape), np.zeros(targets.shape)
+    for b, t in np.ndindex(*targets.shape):
+        row = [float(value) for value in logits[b, t]]
+        log_z = max(row) + math.log(math.fsum(math.exp(value - max(row)) for value in row))
+        xent[b, t] = log_z - row[int(targets[b, t])]
+        z_losses[b, t] = z_loss * log_z**2
+    return xent, z_losses
+
+
+def write_cache(cache: np.ndarray, new: np.ndarray, start: np.ndarray) -> np.ndarray:
+    """Slot `start[b] + t` of row `b` becomes `new[b, t]`; every other slot stays. Source: definition."""
+    out = np.array(cache)
+    for b, t in np.ndindex(*new.shape[:2]):
+        out[b, start[b] + t] = new[b, t]
+    return out

@@ -1,0 +1,180 @@
+"""Each check against an oracle is shown able to fail: a planted fault in the op's place must be refused."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from models import ops
+from models.config import Activation
+
+from . import checks
+from .bounds import BFLOAT16, FLOAT32
+from .inputs import Values, array
+
+TOKENS = jnp.asarray([[1, 5, 3], [0, -1, 9]], jnp.int32)
+POSITIONS = jnp.asarray([[0, 1, 2, 3], [0, 1, 0, 1]], jnp.int32)
+LATE = jnp.asarray([[0, 1, 500], [7, 70, 257]], jnp.int32)
+SEGMENTS = jnp.asarray([[1, 1, 1, 0], [1, 1, 2, 2]], jnp.int32)
+CAUSAL = ops.attention_mask(POSITIONS, POSITIONS, SEGMENTS, SEGMENTS, window=None)
+ATTENTION = {"scale": 0.5, "soft_cap": 2.0}
+
+
+def normal(seed: int, *shape: int, dtype: jnp.dtype = FLOAT32) -> jax.Array:
+    return array(Values.NORMAL, seed, shape, dtype)
+
+
+# What each op is probed with. One probe per op, the same for the op and for its faults.
+PROBES: dict[str, Callable[[Callable], None]] = {
+    "embed": lambda op: checks.check_embed(op, TOKENS, normal(0, 7, 4), FLOAT32),
+    "unembed": lambda op: checks.check_unembed(op, normal(0, 2, 3, 8, dtype=BFLOAT16), normal(1, 8, 8)),
+    "head": lambda op: checks.check_head(op, normal(0, 2, 3, 8, dtype=BFLOAT16), normal(1, 8, 8)),
+    "dense": lambda op: checks.check_dense(
+        op, normal(0, 2, 3, 4, 4), normal(1, 4, 4, 5), normal(2, 5), num_contracted=2, dtype=FLOAT32
+    ),
+    "rms_norm": lambda op: checks.check_rms_norm(
+        op, 1e-3 * normal(0, 2, 3, 8), normal(1, 8), epsilon=1e-6, zero_centered=True, dtype=FLOAT32
+    ),
+    "layer_norm": lambda op: checks.check_layer_norm(
+        op, 1e-3 * normal(0, 2, 3, 8) + 1.0, normal(1, 8), normal(2, 8), epsilon=1e-6, zero_centered=True, dtype=FLOAT32
+    ),
+    "rotate": lambda op: checks.check_rotate(op, normal(0, 2, 3, 2, 8, dtype=BFLOAT16), LATE, max_timescale=500_000.0),
+    "attention_mask": lambda op: checks.check_attention_mask(op, POSITIONS, POSITIONS, SEGMENTS, SEGMENTS, window=2),
+    "attend": lambda op: checks.check_attend(
+        op, 3 * normal(0, 2, 4, 4, 8), normal(1, 2, 4, 2, 8), normal(2, 2, 4, 2, 8), CAUSAL, **ATTENTION
+    ),
+    "soft_cap": lambda op: checks.check_soft_cap(op, 3 * normal(0, 3, 4), 2.0),
+    "activate": lambda op: checks.check_activate(op, normal(0, 3, 4), Activation.GELU),
+    "gate": lambda op: checks.check_gate(op, normal(0, 3, 4), normal(1, 3, 4), Activation.SILU),
+    "cross_entropy": lambda op: checks.check_cross_entropy(op, normal(0, 2, 3, 10) + 20, abs(TOKENS), z_loss=1e-2),
+    "write_cache": lambda op: checks.check_write_cache(
+        op, normal(0, 2, 5, 2), normal(1, 2, 2, 2), jnp.asarray([0, 3], jnp.int32)
+    ),
+}
+
+
+def _mask(
+    q_pos: jax.Array, k_pos: jax.Array, q_seg: jax.Array, k_seg: jax.Array, *, window: int, **faults: bool
+) -> jax.Array:
+    """The mask in the fault's own words, so that one word can be wrong."""
+    distance = q_pos[:, :, None] - k_pos[:, None, :]
+    causal = distance > 0 if faults.get("strict") else distance >= 0
+    inside = distance <= window if faults.get("wide") else distance < window
+    document = (q_seg[:, :, None] == k_seg[:, None, :]) | faults.get("packed", False)
+    return causal & inside & document & ((q_seg[:, :, None] != 0) | faults.get("padding", False))
+
+
+def _permuted(x: jax.Array) -> jax.Array:
+    """Key heads the other way round: query head n then reads the wrong group."""
+    return x[:, :, ::-1]
+
+
+
+def _difference_of_squares(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, *, epsilon: float, zero_centered: bool, dtype: jnp.dtype
+) -> jax.Array:
+    """The variance as `mean(x**2) - mean(x)**2`, which cancels where the mean is large."""
+    variance = jnp.mean(x * x, -1, keepdims=True) - jnp.mean(x, -1, keepdims=True) ** 2
+    normed = (x - jnp.mean(x, -1, keepdims=True)) / jnp.sqrt(variance + epsilon)
+    return (normed * (float(zero_centered) + scale)[None, None] + bias[None, None]).astype(dtype)
+
+
+def _interleaved(x: jax.Array, positions: jax.Array, *, max_timescale: float) -> jax.Array:
+    """Pairs (0, 1), (2, 3) ... of the original paper's layout."""
+    order = np.concatenate([np.arange(0, x.shape[-1], 2), np.arange(1, x.shape[-1], 2)])
+    return ops.rotate(x[..., order], positions, max_timescale=max_timescale)[..., np.argsort(order)]
+
+
+def _in_bfloat16(op: Callable) -> Callable:
+    """The op with its float operands rounded to bfloat16 first: precision lost inside."""
+
+    def lossy(*operands: jax.Array, **settings: object) -> jax.Array:
+        floats = (jnp.issubdtype(operand.dtype, jnp.floating) for operand in operands)
+        lost = [o.astype(BFLOAT16).astype(o.dtype) if f else o for o, f in zip(operands, floats, strict=True)]
+        return op(*lost, **settings)
+
+    return lossy
+
+
+def _loss(
+    logits: jax.Array, targets: jax.Array, *, z_loss: float, common: float = 0.0, add: bool = False
+) -> ops.TokenLoss:
+    loss = ops.cross_entropy(logits + common, targets, z_loss=z_loss)
+    return ops.TokenLoss(loss.xent_BT + loss.z_loss_BT if add else loss.xent_BT, loss.z_loss_BT)
+
+
+FAULTS: dict[tuple[str, str], Callable] = {
+    ("embed", "negative tokens wrap"): lambda tokens, table, dtype: table[jnp.where(tokens < 0, tokens % 7, tokens)],
+    ("embed", "tokens clamp"): lambda tokens, table, dtype: table[jnp.clip(tokens, 0, 6)],
+    ("unembed", "kernel transposed"): lambda x, table: ops.unembed(x, table.T),
+    ("unembed", "table not rounded"): lambda x, table: ops.unembed(x.astype(FLOAT32), table),
+    ("unembed", "logits rounded"): lambda x, table: ops.unembed(x, table).astype(BFLOAT16).astype(FLOAT32),
+    ("head", "kernel transposed"): lambda x, kernel: ops.head(x, kernel.T),
+    ("head", "result in bfloat16"): lambda x, kernel: ops.head(x, kernel).astype(BFLOAT16),
+    ("dense", "bias dropped"): lambda x, kernel, bias, **kw: ops.dense(x, kernel, **kw),
+    ("dense", "axes swapped"): lambda x, kernel, bias, **kw: ops.dense(x.swapaxes(2, 3), kernel, bias, **kw),
+    ("dense", "operands in bfloat16"): _in_bfloat16(ops.dense),
+    ("rms_norm", "epsilon of another model"): lambda x, s, **kw: ops.rms_norm(x, s, **{**kw, "epsilon": 1e-5}),
+    ("rms_norm", "scale not centred on one"): lambda x, s, **kw: ops.rms_norm(x, s, **{**kw, "zero_centered": False}),
+    ("rms_norm", "in bfloat16"): _in_bfloat16(ops.rms_norm),
+    ("layer_norm", "epsilon of another model"): lambda *a, **kw: ops.layer_norm(*a, **{**kw, "epsilon": 1e-5}),
+    ("layer_norm", "mean kept"): lambda x, s, b, **kw: ops.rms_norm(x, s, **kw) + b[None, None],
+    ("layer_norm", "bias dropped"): lambda x, s, b, **kw: ops.layer_norm(x, s, jnp.zeros_like(b), **kw),
+    ("layer_norm", "difference of squares"): _difference_of_squares,
+    ("layer_norm", "unbiased variance"): lambda x, s, b, **kw: ops.layer_norm(x, s, b, **kw) * (7 / 8) ** 0.5,
+    ("rotate", "other base"): lambda x, p, max_timescale: ops.rotate(x, p, max_timescale=10_000.0),
+    ("rotate", "other direction"): lambda x, p, max_timescale: ops.rotate(x, -p, max_timescale=max_timescale),
+    ("rotate", "interleaved pairs"): _interleaved,
+    ("rotate", "positions in bfloat16"): lambda x, p, max_timescale: ops.rotate(
+        x, p.astype(BFLOAT16).astype(jnp.int32), max_timescale=max_timescale
+    ),
+    ("attention_mask", "a query does not see itself"): lambda *a, window: _mask(*a, window=window, strict=True),
+    ("attention_mask", "window one too wide"): lambda *a, window: _mask(*a, window=window, wide=True),
+    ("attention_mask", "window forgotten"): lambda *a, window: ops.attention_mask(*a, window=None),
+    ("attention_mask", "documents mixed"): lambda *a, window: _mask(*a, window=window, packed=True),
+    ("attention_mask", "padding attends"): lambda *a, window: _mask(*a, window=window, padding=True),
+    ("attend", "soft cap missing"): lambda *a, scale, soft_cap: ops.attend(*a, scale=scale, soft_cap=None),
+    ("attend", "scale missing"): lambda *a, scale, soft_cap: ops.attend(*a, scale=1.0, soft_cap=soft_cap),
+    ("attend", "mask missing"): lambda q, k, v, mask, **kw: ops.attend(q, k, v, jnp.ones_like(mask), **kw),
+    ("attend", "empty rows average"): lambda q, k, v, mask, **kw: ops.attend(
+        q, k, v, mask | ~mask.any(-1, keepdims=True), **kw
+    ),
+    ("attend", "wrong key head"): lambda q, k, v, mask, **kw: ops.attend(q, _permuted(k), _permuted(v), mask, **kw),
+    ("attend", "heads interleaved"): lambda q, k, v, mask, **kw: ops.attend(q[:, :, [0, 2, 1, 3]], k, v, mask, **kw)[
+        :, :, jnp.asarray([0, 2, 1, 3])
+    ],
+    ("attend", "in bfloat16"): _in_bfloat16(ops.attend),
+    ("soft_cap", "clipped instead"): lambda x, cap: jnp.clip(x, -cap, cap),
+    ("soft_cap", "cap squared"): lambda x, cap: ops.soft_cap(x, cap * cap),
+    ("activate", "exact gelu"): lambda x, activation: jax.nn.gelu(x, approximate=False),
+    ("activate", "in bfloat16"): lambda x, activation: ops.activate(x.astype(BFLOAT16), activation).astype(FLOAT32),
+    ("gate", "parts swapped"): lambda gate, linear, activation: ops.gate(linear, gate, activation),
+    ("gate", "other activation"): lambda gate, linear, activation: ops.gate(gate, linear, Activation.GELU),
+    ("cross_entropy", "z-loss added twice"): lambda *a, z_loss: _loss(*a, z_loss=z_loss, add=True),
+    ("cross_entropy", "z-loss of shifted logits"): lambda *a, z_loss: _loss(*a, z_loss=z_loss, common=-20.0),
+    ("cross_entropy", "target one off"): lambda logits, targets, z_loss: _loss(logits, targets // 2, z_loss=z_loss),
+    ("write_cache", "start ignored"): lambda cache, new, start: ops.write_cache(cache, new, jnp.zeros_like(start)),
+    ("write_cache", "first row's start for all"): lambda cache, new, start: ops.write_cache(
+        cache, new, jnp.broadcast_to(start[:1], start.shape)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ops.__all__)
+def test_the_op_itself_passes_its_probe(name: str) -> None:
+    if name in PROBES:
+        PROBES[name](getattr(ops, name))
+    else:
+        assert isinstance(getattr(ops, name), type), f"{name} is an op without a probe"
+
+
+@pytest.mark.parametrize(("name", "fault"), FAULTS, ids=lambda word: word.replace(" ", "-"))
+def test_a_planted_fault_is_refused(name: str, fault: str) -> None:
+    with pytest.raises(AssertionError, match=r"beyond the bound|not equal|dtype"):
+        PROBES[name](FAULTS[name, fault])
+
+
+def test_every_op_has_a_fault() -> None:
+    assert set(PROBES) == {name for name, _ in FAULTS}
