@@ -13,9 +13,10 @@ from jax.extend import source_info_util
 from .. import settings
 from ..program import Program
 from ..verdict import Finding
+from .host_ops import run_on_host
 from .inputs import draw_inputs
 from .interpreter import Interpreter, Scope, Values
-from .truth import apply_float64, is_key, literal_float64, widen
+from .truth import apply_float64, is_key, literal_float64, wide_params, widen
 
 STAGE_BOUND = 1e-7
 """Relative difference of two float64 stage values that counts: a literal held in float32 costs less."""
@@ -83,7 +84,8 @@ def _stages(program: Program, flat: tuple[typing.Any, ...]) -> dict[str, Stage]:
     record: dict[str, Stage] = {}
 
     def apply(eqn: typing.Any, values: Values, scope: Scope) -> Values:
-        results = apply_float64(eqn, values, scope)
+        on_host = run_on_host(eqn.primitive.name, wide_params(eqn), values)
+        results = apply_float64(eqn, values, scope) if on_host is None else list(on_host)
         name = "/".join(word for word in scope if word)
         value = results[0]
         if name and not is_key(value) and np.issubdtype(value.dtype, np.floating):

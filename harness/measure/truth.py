@@ -113,7 +113,7 @@ def apply_float64(eqn: typing.Any, values: Values, scope: Scope) -> Values:
     elif any(True for _ in jax.extend.core.jaxprs_in_params(eqn.params)):
         raise Unsupported(f"primitive {name} holds a function that the float64 truth cannot rebuild")
     else:
-        answer = primitive.bind(*values, **_wide_params(eqn))
+        answer = primitive.bind(*values, **wide_params(eqn))
         results = list(answer) if primitive.multiple_results else [answer]
     for value, var in zip(results, eqn.outvars, strict=True):
         if value.shape != var.aval.shape or value.dtype != wide(var.aval.dtype):
@@ -123,7 +123,8 @@ def apply_float64(eqn: typing.Any, values: Values, scope: Scope) -> Values:
     return results
 
 
-def _wide_params(eqn: typing.Any) -> dict[str, typing.Any]:
+def wide_params(eqn: typing.Any) -> dict[str, typing.Any]:
+    """The parameters of a first-order equation, every floating dtype widened."""
     params = dict(eqn.primitive.get_bind_params(eqn.params))
     for key in _DTYPE_PARAMS:
         if params.get(key) is not None:
