@@ -21,12 +21,12 @@ from .model import Transformer
 Variables = dict[str, typing.Any]
 
 
-def variables_of(leaves: dict[str, Array], collection: str = "params") -> Variables:
+def variables_of(leaves: dict[str, typing.Any], collection: str = "params") -> Variables:
     """The collection as Linen wants it, from canonical names."""
     return {collection: unflatten_dict(leaves, sep="/")}
 
 
-def canonical(variables: Variables, collection: str = "params") -> dict[str, Array]:
+def canonical(variables: Variables, collection: str = "params") -> dict[str, typing.Any]:
     """The leaves of a collection by canonical name. A boxed leaf stays boxed."""
     return flatten_dict(variables[collection], sep="/")
 
