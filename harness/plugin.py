@@ -12,7 +12,6 @@ import os
 import pathlib
 import platform
 import secrets
-import shutil
 import sys
 import time
 import typing
@@ -22,7 +21,7 @@ import pytest
 from .report import memo as memos
 from .report.devices import MARKERS, accelerator_name, asked_marks, lowering_platform_of, reason_to_skip
 from .report.recorder import DEFAULT_BUDGET, Recorder
-from .report.stream import Outcome, Run, Stream, merge
+from .report.stream import Outcome, Run, Stream, merge, prune
 from .report.views import write_views
 
 PROFILES = ("pr", "nightly", "dev")
@@ -65,6 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     dry = "lower accelerator cases for their platform instead of running them (automatic where none is there)"
     add("--parity-dry-run", action="store_true", help=dry)
     add("--parity-memo", action="store_true", help="replay what passed before over the same sources and versions")
+    add("--parity-subject", metavar="NAME", help="subject of the general suite: a name or module:object")
     add("--parity-goldens", metavar="DIR", default="goldens", help="directory of the goldens (default: goldens)")
 
 
@@ -244,8 +244,7 @@ class Controller:
         if self.config.option.parity_memo:
             _keep(self.config, self.session, run)
         if not self.config.option.parity_eager:
-            for old in sorted(directory.parent.iterdir())[:-KEPT_RUNS]:
-                shutil.rmtree(old, ignore_errors=True)
+            prune(directory.parent, keep=KEPT_RUNS)
 
     def pytest_terminal_summary(self, terminalreporter: typing.Any) -> None:
         """Counts, and where the report lies."""

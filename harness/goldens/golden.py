@@ -44,7 +44,7 @@ class Golden:
 
     @property
     def family(self) -> str:
-        """The folder: entry `family` of section `case`, else the first word of the id."""
+        """The folder: entry `family` of section `case` (which `filename_of` expects), else the id's first word."""
         return self.sections.get("case", {}).get("family") or self.case_id.split("-")[0]
 
     @property
@@ -67,6 +67,11 @@ class Golden:
                 lines += ["", f"[{section}]", *(f"{key} = {entries[key]}" for key in sorted(entries))]
                 count += len(entries)
         return "\n".join([*lines, "", f"# end of {count} entries", ""])
+
+
+def filename_of(case: typing.Any) -> str:
+    """The golden's path of a case: its config's family (else its subject), then its id."""
+    return f"{getattr(case.config, 'family', case.subject)}/{case.id}.txt"
 
 
 def number(value: float, *, scale: float | None = None) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from ..report.stream import write_atomically
 from ..verdict import Kind, Verdict
 from .compare import compare, verdict_of
-from .golden import Golden, GoldenError, parse
+from .golden import FIX, Golden, GoldenError, parse
 
 MANIFEST = "MANIFEST"
 PENDING = ".new"
@@ -36,6 +36,19 @@ class Status:
     def clean(self) -> bool:
         """Whether every expected golden is there and sound, and nothing else is."""
         return not (self.missing or self.unused or self.damaged)
+
+    def explain(self) -> str:
+        """One sentence for each thing that is wrong, with what mends it."""
+        fixes = {
+            "missing": FIX,
+            "damaged": FIX,
+            "unused": "no case has it: remove it with `paraflax goldens prune`",
+            "pending": "look at it with `paraflax goldens review`, then accept or reject it",
+            "stale": "recorded under other library versions: renew it with `paraflax goldens regen`",
+        }
+        return "\n".join(
+            f"golden {name}: is {state}; {fix}." for state, fix in fixes.items() for name in getattr(self, state)
+        )
 
 
 def read(path: pathlib.Path) -> Golden:

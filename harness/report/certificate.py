@@ -57,22 +57,17 @@ class RunCertificate:
         return dataclasses.asdict(self)
 
 
-def certify(
-    run: Run,
-    *,
-    forbidden: Mapping[str, Iterable[str]] | None = None,
-    goldens: Mapping[str, Iterable[str]] | None = None,
-) -> RunCertificate:
+def certify(run: Run) -> RunCertificate:
     """Adds a run's records up.
 
-    `forbidden` maps a backend to path fragments that its trace may not contain; `goldens` maps `unused`, `missing`,
-    `damaged` ... to file names, from the store.
+    Which files a backend's trace may not contain, and which goldens are missing, unused or damaged, stands in the run's
+    session, where `Recorder.account` has put it.
     """
     real = [record for record in run.records if record.observable != CONTROL]
     controls = [record for record in run.records if record.observable == CONTROL]
     proved = [record for record in real if record.kind is Kind.PROVED]
     audited = sum(record.audited for record in proved)
-    sources = _sources(real)
+    sources, missing = _sources(real), run.session.get("goldens", {})
     used = sorted(
         {record.case for record in real if record.observable == "goldens" and record.kind is not Kind.UNDECIDED}
     )
@@ -80,14 +75,14 @@ def certify(
         verdicts=_kinds(real),
         observables={name: _count(group) for name, group in _by_observable(real).items()},
         sources=sources,
-        trespasses=trespasses(sources, forbidden or {}),
+        trespasses=trespasses(sources, run.session.get("forbidden", {})),
         fingerprints=len({record.fingerprint for record in real if record.fingerprint}),
         configs=len({record.case for record in real}),
         knob_pairs=_knob_pairs(real),
         one_sided=_joined(record.one_sided for record in real),
         conversions=_joined(record.conversions for record in real),
         rules=tuple(sorted({rule for record in real for rule in record.rules})),
-        goldens={"used": tuple(used), **{name: tuple(items) for name, items in (goldens or {}).items()}},
+        goldens={"used": tuple(used), **{name: tuple(items) for name, items in missing.items()}},
         skipped=dict(collections.Counter(o.reason for o in run.outcomes if o.outcome == "skipped")),
         tests={**collections.Counter(outcome.outcome for outcome in run.outcomes), "deselected": run.deselected},
         controls=sum(record.passed for record in controls),
@@ -95,7 +90,7 @@ def certify(
         audited=audited,
         audited_share=audited / len(proved) if proved else 0.0,
         reused=sum(record.reused for record in run.records),
-        session=dict(run.session),
+        session={key: value for key, value in run.session.items() if key not in ("forbidden", "goldens", "accounted")},
     )
 
 

@@ -79,7 +79,7 @@ def certificate_lines(certificate: RunCertificate) -> list[tuple[str, str]]:
     lines.append(("audit", f"{c.audited} proved comparisons were executed as well ({c.audited_share:.1%})"))
     for backend, files in c.sources.items():
         lines.append((f"{backend} traced", f"{len(files)} files: {_listed(files)}"))
-    lines.append(("wrong side", _listed(c.trespasses) or "no file of one backend in the trace of the other"))
+    lines.append(("wrong side", _listed(c.trespasses) or "no file that is forbidden to a backend is in its trace"))
     lines += [("one-sided", f"{leaf}: {reason}") for leaf, reason in list(c.one_sided.items())[:20]]
     lines += [("converted", f"{leaf}: {what}") for leaf, what in list(c.conversions.items())[:20]]
     lines += [("rules", ", ".join(c.rules))] if c.rules else []

@@ -88,7 +88,9 @@ def _passes(run: Run) -> dict[str, tuple[Record, ...]]:
     return {
         nodeid: tuple(records.get(nodeid, ()))
         for nodeid, outcomes in ends.items()
-        if outcomes == {"passed"} and all(_keepable(record) for record in records.get(nodeid, ()))
+        if outcomes == {"passed"}
+        and nodeid not in run.session.get("accounted", ())
+        and all(_keepable(record) for record in records.get(nodeid, ()))
     }
 
 

@@ -9,6 +9,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import shutil
 import tempfile
 import typing
 from collections.abc import Iterable
@@ -57,17 +58,24 @@ class Stream:
 
     def write(self, type_: str, **data: typing.Any) -> None:
         """Adds one line; a line that is not a record waits until there is a record or the run asked for a report."""
-        self._active = self._active or type_ == "record"
         self._pending.append(json.dumps({"type": type_, **data}, sort_keys=True))
-        if self._active:
+        if self._active or type_ == "record":
+            self.activate()
+
+    def activate(self) -> None:
+        """Writes what has waited, and from now on at once."""
+        self._active = True
+        if self._pending:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
                 file.write("".join(line + "\n" for line in self._pending))
             self._pending.clear()
 
-    def activate(self) -> None:
-        """Writes from now on at once: another process of the run has records."""
-        self._active = True
+
+def prune(directory: pathlib.Path, *, keep: int) -> None:
+    """Removes all but the newest runs; their names begin with the time."""
+    for old in sorted(directory.iterdir())[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def read_run(directory: pathlib.Path) -> Run:

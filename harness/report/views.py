@@ -2,7 +2,6 @@
 
 import json
 import pathlib
-from collections.abc import Iterable, Mapping
 
 from .certificate import RunCertificate, certify
 from .exits import Exit, exit_code
@@ -13,12 +12,9 @@ CERTIFICATE = "certificate.json"
 SUMMARY = "summary.md"
 
 
-def write_views(
-    directory: pathlib.Path, run: Run, *, forbidden: Mapping[str, Iterable[str]] | None = None,
-    goldens: Mapping[str, Iterable[str]] | None = None, code: Exit | None = None,
-) -> RunCertificate:  # fmt: skip
-    """Writes both views of a run; `forbidden` and `goldens` as in `certify`, `code` where the caller knows better."""
-    certificate = certify(run, forbidden=forbidden, goldens=goldens)
+def write_views(directory: pathlib.Path, run: Run, *, code: Exit | None = None) -> RunCertificate:
+    """Writes both views of a run; `code` where the caller knows better than the records."""
+    certificate = certify(run)
     judged = exit_code(run.records, run.outcomes) if code is None else code
     write_atomically(
         directory / CERTIFICATE, json.dumps({"exit": int(judged), **certificate.to_json()}, indent=1) + "\n"
