@@ -8,6 +8,6 @@ from .ratio import CALIBRATION, LITERAL_BOUND, K
 from .truth import TruthRunner, truth
 
 __all__ = [
-    "measure", "measure_runs", "audit", "op_by_op", "Contradiction", "compiled", "truth", "TruthRunner", "first_difference",
-    "K", "LITERAL_BOUND", "CALIBRATION", "Unsupported",
+    "measure", "measure_runs", "audit", "op_by_op", "Contradiction", "compiled", "truth", "TruthRunner",
+    "first_difference",    "K", "LITERAL_BOUND", "CALIBRATION", "Unsupported",
 ]  # fmt: skip
