@@ -1,0 +1,170 @@
+"""Every parameter leaf and every config field matters: a change of one must be noticed."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+import models
+from harness import fingerprint
+from harness.measure import K, compiled
+from harness.subjects.compact import SUBJECT
+from harness.subjects.compact.setup import Setup
+from models.config import (
+    Activation,
+    AdamW,
+    DType,
+    Layer,
+    LayerNorm,
+    LearnedPositions,
+    ModelConfig,
+    Projection,
+    Remat,
+    RmsNorm,
+    Rope,
+    TrainConfig,
+)
+
+SETUPS = SUBJECT.tiny_setups()
+UNIT_ROUNDOFF = 2.0**-24
+
+
+@pytest.mark.parametrize("label", SETUPS)
+def test_perturbing_any_one_parameter_leaf_is_noticed(label):
+    linen, nnx = SUBJECT.programs(SUBJECT.case(SETUPS[label], "forward", label=label))
+    args = jax.tree.leaves(linen.draw(jax.random.key(0)))
+    run = compiled(nnx)
+    by_name = dict(zip([leaf.name for leaf in linen.inputs], args, strict=True))
+    order = [leaf.name for leaf in nnx.inputs]
+    wanted = compiled(linen)(args)[0]
+    unnoticed = []
+    for name in (name for name in order if name.startswith("params/")):
+        changed = {**by_name, name: by_name[name] * 1.5 + 0.1}
+        found = run([changed[leaf] for leaf in order])[0]
+        if np.abs(found - wanted).max() <= K * UNIT_ROUNDOFF * np.abs(wanted).max():
+            unnoticed.append(name)
+    assert unnoticed == []
+
+
+BASE = dataclasses.replace(
+    SETUPS["gemma2-scanned"], model=SETUPS["gemma2-scanned"].model.replace(dropout_rate=0.1, final_soft_cap=20.0)
+)
+# For every field a change that must show. A path is the way down through the dataclasses.
+CHANGES = {
+    ("model", "vocab_size"): 103,
+    ("model", "embed_dim"): 24,
+    ("model", "num_layers"): 6,
+    ("model", "attention", "num_heads"): 8,
+    ("model", "attention", "num_kv_heads"): 4,
+    ("model", "attention", "head_dim"): 8,
+    ("model", "attention", "projection"): Projection.FUSED,
+    ("model", "attention", "bias"): True,
+    ("model", "attention", "query_scale"): 0.5,
+    ("model", "attention", "soft_cap"): 3.0,
+    ("model", "mlp", "hidden_dim"): 40,
+    ("model", "mlp", "activation"): Activation.SILU,
+    ("model", "mlp", "gated"): False,
+    ("model", "mlp", "bias"): True,
+    ("model", "mlp", "input_norm"): "mlp_layer_norm",
+    ("model", "norm", "epsilon"): 1e-4,
+    ("model", "norm", "zero_centered"): False,
+    ("model", "positions", "max_timescale"): 500.0,
+    ("model", "block_norms", "pre_attention"): None,
+    ("model", "block_norms", "post_attention"): None,
+    ("model", "block_norms", "pre_mlp"): None,
+    ("model", "block_norms", "post_mlp"): None,
+    ("model", "cycle"): (Layer(window=3, suffix="_local"), Layer(suffix="_global")),
+    ("model", "scale_embedding"): False,
+    ("model", "tied_head"): False,
+    ("model", "final_soft_cap"): None,
+    ("model", "dropout_rate"): 0.2,
+    ("model", "dtype"): DType.BFLOAT16,
+    ("model", "weight_dtype"): DType.BFLOAT16,
+    ("model", "scan_layers"): False,
+    ("model", "remat"): Remat.FULL,
+    ("train", "optimizer", "peak_learning_rate"): 1e-2,
+    ("train", "optimizer", "warmup_steps"): 5,
+    ("train", "optimizer", "decay_steps"): 50,
+    ("train", "optimizer", "final_fraction"): 0.5,
+    ("train", "optimizer", "b1"): 0.8,
+    ("train", "optimizer", "b2"): 0.99,
+    ("train", "optimizer", "epsilon"): 1e-6,
+    ("train", "optimizer", "weight_decay"): 0.0,
+    ("train", "optimizer", "clip_norm"): None,
+    ("train", "z_loss"): 0.0,
+    ("train", "seed"): 1,
+}
+EXEMPT = {
+    ("model", "family"): "names a row of the tables and a folder of goldens; no behaviour may follow from it",
+    ("train", "seed"): "starts streams whose keys are inputs of a proof; test_the_seed_starts_the_streams shows it",
+}
+VARIANTS = {RmsNorm: LayerNorm(epsilon=1e-6, zero_centered=True), Rope: LearnedPositions(length=32)}
+
+
+def _fields(value, path=()):
+    for field in dataclasses.fields(value):
+        inner, here = getattr(value, field.name), (*path, field.name)
+        if dataclasses.is_dataclass(inner):
+            yield from _fields(inner, here)
+        else:
+            yield here
+
+
+def _changed(value, path, new):
+    if not path:
+        return new
+    return dataclasses.replace(value, **{path[0]: _changed(getattr(value, path[0]), path[1:], new)})
+
+
+def _setup(path, new):
+    base = BASE
+    if path == ("model", "mlp", "input_norm"):  # it takes the place of the block's own norm
+        base = _changed(base, ("model", "block_norms", "pre_mlp"), None)
+    if path == ("model", "attention", "projection"):  # fused needs as many key heads
+        base = _changed(base, ("model", "attention", "num_kv_heads"), base.model.attention.num_heads)
+    return base, _changed(base, path, new)
+
+
+def _observed(setup):
+    specs = {name: models.backend(name).param_specs(setup.model) for name in SUBJECT.backends}
+    prints = [fingerprint(program) for program in SUBJECT.programs(SUBJECT.case(setup, "train_step"))]
+    return specs, [(made.value, made.execution) for made in prints]
+
+
+def test_every_config_field_has_a_change_to_try():
+    assert set(_fields(BASE)) == set(CHANGES) | set(EXEMPT)
+    assert isinstance(BASE, Setup)
+    assert isinstance(BASE.model, ModelConfig)
+
+
+@pytest.mark.parametrize("path", [path for path in CHANGES if path not in EXEMPT], ids="/".join)
+def test_changing_any_one_config_field_shows_in_both_twins(path):
+    base, changed = _setup(path, CHANGES[path])
+    (_, before), (_, after) = _observed(base), _observed(changed)
+    for backend, old, new in zip(SUBJECT.backends, before, after, strict=True):
+        assert old != new, backend
+
+
+@pytest.mark.parametrize("kind", VARIANTS, ids=lambda kind: kind.__name__)
+def test_changing_a_variant_shows_in_both_twins(kind):
+    path = {RmsNorm: ("model", "norm"), Rope: ("model", "positions")}[kind]
+    before, after = _observed(BASE), _observed(_changed(BASE, path, VARIANTS[kind]))
+    for old, new in zip(before[1], after[1], strict=True):
+        assert old != new
+
+
+@pytest.mark.parametrize("backend_name", SUBJECT.backends)
+def test_the_seed_starts_the_streams(backend_name):
+    setup = SETUPS["llama-scanned"]
+    config = setup.model.replace(dropout_rate=0.5)
+    backend, batch = models.backend(backend_name), None
+    params = backend.init(config, jax.random.key(0))
+    losses = []
+    for seed in (0, 1, 0):
+        train = TrainConfig(optimizer=AdamW(), seed=seed)
+        program = SUBJECT.program(backend_name, SUBJECT.case(Setup(config, train), "train_step"))
+        batch = program.draw(jax.random.key(2))[1][0]
+        state = backend.create_state(config, train, params)
+        losses.append(float(jax.jit(backend.train_step(config, train))(state, batch)[1]["loss"]))
+    assert losses[0] == losses[2] != losses[1]
