@@ -1,0 +1,100 @@
+"""Bugs of the migration, planted in one twin's source or in its tooling, and what has to notice each.
+
+A fault is an edit of one file. The meta tests make it in a scratch copy of the tree, run the gate's own command there, and hold
+the report against `names`: the file whose line was edited, and words that the report has to contain.
+"""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceFault:
+    """An edit, the case that must turn red, and what its report must name."""
+
+    id: str
+    path: str
+    old: str
+    new: str
+    label: str
+    step: str
+    names: tuple[str, ...]
+
+
+TWIN_FAULTS = (
+    SourceFault(
+        id="norm-ignores-its-epsilon",
+        path="models/nnx/layers.py",
+        old="x, self.scale[...], epsilon=norm.epsilon,",
+        new="x, self.scale[...], epsilon=1e-6,",
+        label="llama-scanned",
+        step="forward",
+        names=("models/nnx/layers.py", "pre_self_attention_layer_norm"),
+    ),
+    SourceFault(
+        id="two-norms-swapped",
+        path="models/nnx/decoder.py",
+        old='self._part("self_attention", self._norm(norms.pre_attention, x), context, cache)',
+        new='self._part("self_attention", self._norm(norms.pre_mlp, x), context, cache)',
+        label="llama-scanned",
+        step="forward",
+        names=("models/nnx/", "self_attention"),
+    ),
+    SourceFault(
+        id="causal-mask-off-by-one",
+        path="models/linen/attention.py",
+        old="ops.attention_mask(order_BT, order_BT, segments_BT",
+        new="ops.attention_mask(order_BT - 1, order_BT, segments_BT",
+        label="llama-scanned",
+        step="forward",
+        names=("models/linen/attention.py",),
+    ),
+    SourceFault(
+        id="bias-dropped",
+        path="models/nnx/layers.py",
+        old="x, self.kernel[...], bias, num_contracted",
+        new="x, self.kernel[...], None, num_contracted",
+        label="gpt3-unscanned",
+        step="forward",
+        names=("models/linen/layers.py",),
+    ),
+    SourceFault(
+        id="soft-cap-forgotten",
+        path="models/linen/attention.py",
+        old="scale=config.query_scale, soft_cap=attention.soft_cap)",
+        new="scale=config.query_scale, soft_cap=None)",
+        label="gemma2-unscanned",
+        step="loss_and_grads",
+        names=("models/linen/attention.py",),
+    ),
+    SourceFault(
+        id="gradients-not-clipped",
+        path="models/nnx/steps.py",
+        old="train_state.apply_gradients(clipped.grads)",
+        new="train_state.apply_gradients(grads)",
+        label="llama-scanned",
+        step="train_step",
+        names=("models/linen/steps.py",),
+    ),
+    SourceFault(
+        id="cache-written-one-slot-late",
+        path="models/nnx/attention.py",
+        old="start_B = context.positions[:, 0]",
+        new="start_B = context.positions[:, 0] + 1",
+        label="llama-unscanned",
+        step="generate",
+        names=("models/nnx/attention.py",),
+    ),
+)
+
+# The same wrong line in both twins: parity cannot see it, a witness or a golden must.
+COMMON_FAULTS = (
+    SourceFault(
+        id="rope-base-wrong-in-both",
+        path="models/ops/rope.py",
+        old="jnp.arange(half_dim, dtype=jnp.float32) / half_dim",
+        new="jnp.arange(half_dim, dtype=jnp.float32) / (half_dim + 1)",
+        label="llama-scanned",
+        step="forward",
+        names=("ratio",),
+    ),
+)
