@@ -168,8 +168,7 @@ def _decided(forms: tuple[Form, Form], strength: rules.Strength) -> Verdict:
 def _undecided(forms: tuple[Form, Form], reason: str) -> Verdict:
     a, b = forms[0].program, forms[1].program
     leaves = tuple(LeafResult(name, Kind.UNDECIDED, detail=reason) for name in forms[0].outputs)
-    finding = Finding(title=reason, leaves=tuple(forms[0].outputs), kind="unmodelled")
-    return _verdict(a, b, Kind.UNDECIDED, leaves=leaves, findings=(finding,), reason=reason, forms=forms)
+    return _verdict(a, b, Kind.UNDECIDED, leaves=leaves, reason=reason, forms=forms)
 
 
 def _verdict(a: Program, b: Program, kind: Kind, *, forms=None, **fields) -> Verdict:
