@@ -11,8 +11,8 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import ops
-from ..protocol import Mode
 from ..config import Layer, ModelConfig, Projection, Rope
+from ..protocol import Mode
 from ..sharding import Rules
 from .layers import Dense, constrain
 

@@ -7,8 +7,8 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from ..protocol import Cache, Metrics, Params, ParamSpec
 from ..config import ModelConfig, TrainConfig
+from ..protocol import Cache, Metrics, Params, ParamSpec
 from ..sharding import DEFAULT_RULES, Rules
 from ..training import Batch, LossTerms
 from . import state as states

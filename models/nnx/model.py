@@ -11,8 +11,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from ..protocol import Mode
 from ..config import ModelConfig
+from ..protocol import Mode
 from ..sharding import Rules
 from .attention import Context
 from .decoder import BlockCache, Decoder

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from flax import nnx, traverse_util
 from jaxtyping import Array, Key
 
-from ..protocol import Cache, Params, ParamSpec
 from ..config import ModelConfig, TrainConfig
+from ..protocol import Cache, Params, ParamSpec
 from ..sharding import DEFAULT_RULES, Rules
 from ..training import make_optimizer
 from .model import Transformer

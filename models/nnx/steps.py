@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
-from ..protocol import Cache, Metrics, Mode, Params
 from ..config import ModelConfig, TrainConfig
+from ..protocol import Cache, Metrics, Mode, Params
 from ..sharding import DEFAULT_RULES, Rules
 from ..training import Batch, LossTerms, clip_by_global_norm, next_token_loss, schedule
 from .model import Output, Transformer
