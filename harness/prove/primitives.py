@@ -25,7 +25,7 @@ reduce_window_max reduce_window_min reduce_window_sum reduce_xor reshape rev rng
 scatter-max scatter-min scatter-mul scatter-sub select_and_gather_add select_and_scatter select_and_scatter_add select_n
 slice sort split squeeze stack svd threefry2x32 tile top_k transpose triangular_solve unstack
 """
-_IDENTITIES = "copy name optimization_barrier sharding_constraint device_put"
+_IDENTITIES = "random_clone stop_gradient copy name optimization_barrier sharding_constraint device_put"
 _CALLS = {
     "jit": "jaxpr",
     "closed_call": "call_jaxpr",
@@ -49,6 +49,9 @@ def _collect() -> dict[str, typing.Any]:
             if attribute.endswith("_p"):
                 primitive = getattr(module, attribute)
                 found.setdefault(primitive.name, primitive)
+    # jax exports no name for the one that copies a key.
+    for equation in jax.make_jaxpr(lambda: jax.random.clone(jax.random.key(0)))().eqns:
+        found.setdefault(equation.primitive.name, equation.primitive)
     return found
 
 

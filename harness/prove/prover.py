@@ -167,7 +167,7 @@ def _decided(forms: tuple[Form, Form], strength: rules.Strength) -> Verdict:
 
 def _undecided(forms: tuple[Form, Form], reason: str) -> Verdict:
     a, b = forms[0].program, forms[1].program
-    leaves = tuple(LeafResult(name, Kind.UNDECIDED, detail=reason) for name in forms[0].outputs)
+    leaves = tuple(LeafResult(name, Kind.UNDECIDED, detail="not modelled") for name in forms[0].outputs)
     return _verdict(a, b, Kind.UNDECIDED, leaves=leaves, reason=reason, forms=forms)
 
 
