@@ -3,7 +3,7 @@
 import pytest
 
 from harness import prove
-from harness.observe.shardings import large_replicated
+from harness.observe.shardings import compare_constraints, large_replicated
 from harness.subjects.compact import SUBJECT, shardings
 from harness.subjects.compact.setup import MESHES
 
@@ -22,7 +22,14 @@ def test_published_size_is_proved(case_id, parity):
 @pytest.mark.parametrize("case_id", [case_id for case_id, case in CASES.items() if case.step == "train_step"])
 def test_published_size_leaves_no_large_parameter_replicated(case_id, parity):
     case = CASES[case_id]
-    parity.expect(shardings.compare_axes(SUBJECT, case), case=case, observable="shardings")
+    parity.expect(shardings.compare_specs(case, case.mesh, SUBJECT.backends), case=case, observable="shardings")
     for backend in SUBJECT.backends:
         specs, shapes = shardings.resolved(backend, case.config, case.mesh)
         assert large_replicated(specs, shapes, MESHES[case.mesh]) == []
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("case_id", CASES)
+def test_published_size_constrains_its_activations_alike(case_id, parity):
+    case = CASES[case_id]
+    parity.expect(compare_constraints(*SUBJECT.programs(case)), case=case, observable="shardings")

@@ -6,13 +6,17 @@ Compared before and after a step, because a step may return a state whose metada
 import typing
 
 import jax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import PartitionSpec
 
 import models
+from models.nnx import state as nnx_state
 from models.sharding import DEFAULT_RULES, resolve
 
-from ...program import key_strings
-from . import names, programs
+from ...observe import Observation
+from ...observe import shardings as observe
+from ...program import Program, key_strings
+from ..case import Case
+from . import inputs, names, programs
 from .setup import MESHES, Setup, device_mesh
 
 Axes = dict[str, tuple[str | None, ...]]
@@ -38,7 +42,7 @@ def axes(backend_name: str, setup: Setup) -> Axes:
 
 def specs(axes_by_leaf: Axes, mesh: str) -> dict[str, PartitionSpec]:
     """Each leaf's spec on a named mesh."""
-    return {leaf: resolve(names, DEFAULT_RULES, MESHES[mesh]) for leaf, names in axes_by_leaf.items()}
+    return {leaf: resolve(words, DEFAULT_RULES, MESHES[mesh]) for leaf, words in axes_by_leaf.items()}
 
 
 def shapes(backend_name: str, setup: Setup) -> dict[str, tuple[int, ...]]:
@@ -52,12 +56,37 @@ def resolved(backend_name: str, setup: Setup, mesh: str) -> tuple[dict[str, Part
     return specs(axes(backend_name, setup), mesh), shapes(backend_name, setup)
 
 
-def device_shardings(backend_name: str, setup: Setup, mesh: str) -> typing.Any:
-    """The train state's tree of shardings over real or simulated devices; one-sided leaves are replicated."""
-    backend, devices = models.backend(backend_name), device_mesh(mesh)
-    tree = backend.state_axes(setup.model, setup.train)
-    return jax.tree.map(
-        lambda words: NamedSharding(devices, resolve(words, DEFAULT_RULES, MESHES[mesh])),
-        tree,
-        is_leaf=_is_axes,
+def after_a_step(setup: Setup) -> Axes:
+    """The axes that NNX's own variables carry once a step has returned them. Linen's plain arrays carry none."""
+    backend = models.backend("nnx")
+    batch = inputs.abstract_batch(inputs.extent_of(setup.model))
+    state, _ = jax.eval_shape(
+        backend.train_step(setup.model, setup.train), backend.abstract_state(setup.model, setup.train), batch
     )
+    return _named("nnx", nnx_state.state_axes(state), is_leaf=_is_axes)
+
+
+def compare_axes(case: Case, names: tuple[str, str]) -> Observation:
+    """The twins' logical axes, leaf by leaf."""
+    return observe.compare_axes(*(axes(name, case.config) for name in names), names=names)
+
+
+def compare_specs(case: Case, mesh: str, names: tuple[str, str]) -> Observation:
+    """The twins' specs on a mesh, leaf by leaf."""
+    tables = (specs(axes(name, case.config), mesh) for name in names)
+    return observe.compare_specs(*tables, MESHES[mesh], names=names)
+
+
+def compiled(program: Program, case: Case, mesh: str) -> dict[str, tuple[typing.Any, ...]]:
+    """What the compiler chose for every leaf of a step on simulated devices, given the resolved specs of the state."""
+    table, sizes = resolved(program.name, case.config, mesh)
+    return observe.compiled_shardings(program, device_mesh(mesh), observe.fitting(table, sizes, MESHES[mesh]))
+
+
+def kept(chosen: dict[str, tuple[typing.Any, ...]], mesh: str) -> Observation:
+    """Holds each state leaf's placement after the step against the one before."""
+    before = {name[3:]: spec for name, spec in chosen.items() if name.startswith("in/")}
+    after = {name[4:]: spec for name, spec in chosen.items() if name.startswith("out/")}
+    both = sorted(set(before) & set(after))
+    tables = ({leaf: table[leaf] for leaf in both} for table in (before, after))
+    return observe.compare_specs(*tables, MESHES[mesh], names=("before the step", "after it"))
