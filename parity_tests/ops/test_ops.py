@@ -1,6 +1,9 @@
 """Every op against its oracle, over shapes, dtypes and the values that break kernels."""
 
+from collections.abc import Callable
+
 import jax
+import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -70,27 +73,27 @@ def test_dense_contracts_and_adds_the_bias(
 
 @few
 @given(
-    seed=seeds, kind=values, dtype=dtypes, shape=st.sampled_from(ROWS), zero_centered=st.booleans(),
-    epsilon=st.sampled_from([1e-6, 1e-2]),
+    seed=seeds, kind=values, dtype=dtypes, shape=st.sampled_from(ROWS),
+    settings=st.sampled_from([{"epsilon": 1e-6, "zero_centered": True}, {"epsilon": 1e-2, "zero_centered": False}]),
 )
 def test_rms_norm_divides_by_the_root_mean_square(
-    seed: int, kind: Values, dtype: jnp.dtype, shape: tuple[int, ...], zero_centered: bool, epsilon: float
+    seed: int, kind: Values, dtype: jnp.dtype, shape: tuple[int, ...], settings: dict
 ) -> None:
     x, scale = array(kind, seed, shape, dtype), array(Values.NORMAL, seed + 1, shape[-1:])
-    checks.check_rms_norm(ops.rms_norm, x, scale, epsilon=epsilon, zero_centered=zero_centered, dtype=dtype)
+    checks.check_rms_norm(ops.rms_norm, x, scale, dtype=dtype, **settings)
 
 
 @few
 @given(
-    seed=seeds, kind=values, dtype=dtypes, shape=st.sampled_from(ROWS), zero_centered=st.booleans(),
-    epsilon=st.sampled_from([1e-6, 1e-2]),
+    seed=seeds, kind=values, dtype=dtypes, shape=st.sampled_from(ROWS),
+    settings=st.sampled_from([{"epsilon": 1e-6, "zero_centered": True}, {"epsilon": 1e-2, "zero_centered": False}]),
 )
 def test_layer_norm_centres_and_divides_by_the_deviation(
-    seed: int, kind: Values, dtype: jnp.dtype, shape: tuple[int, ...], zero_centered: bool, epsilon: float
+    seed: int, kind: Values, dtype: jnp.dtype, shape: tuple[int, ...], settings: dict
 ) -> None:
     x, scale = array(kind, seed, shape, dtype), array(Values.NORMAL, seed + 1, shape[-1:])
     bias = array(Values.NORMAL, seed + 2, shape[-1:])
-    checks.check_layer_norm(ops.layer_norm, x, scale, bias, epsilon=epsilon, zero_centered=zero_centered, dtype=dtype)
+    checks.check_layer_norm(ops.layer_norm, x, scale, bias, dtype=dtype, **settings)
 
 
 @few
@@ -158,7 +161,7 @@ def test_cross_entropy_is_the_negative_log_probability(seed: int, kind: Values, 
 @few
 @given(
     seed=seeds, kind=values, dtype=st.sampled_from([*DTYPES, jnp.dtype(jnp.int32)]), rest=st.sampled_from([(), (2, 3)]),
-    length=st.sampled_from([1, 3, 6]), data=st.data(),
+    length=st.sampled_from([1, 6]), data=st.data(),
 )
 def test_write_cache_replaces_only_its_rows(
     seed: int, kind: Values, dtype: jnp.dtype, rest: tuple[int, ...], length: int, data: st.DataObject
@@ -174,3 +177,27 @@ def test_write_cache_replaces_only_its_rows(
 def test_rotate_holds_at_position_500(dtype: jnp.dtype) -> None:
     positions = jnp.asarray([[500, 499, 0], [1, 255, 257]], jnp.int32)
     checks.check_rotate(ops.rotate, array(Values.NORMAL, 0, (2, 3, 2, 8), dtype), positions, max_timescale=1e4)
+
+
+def dot_generals(op: Callable, *operands: jax.Array) -> list[jax.extend.core.JaxprEqn]:
+    """The matrix products in the trace of an op."""
+    found, jaxprs = [], [jax.make_jaxpr(op)(*operands).jaxpr]
+    while jaxprs:
+        for equation in jaxprs.pop().eqns:
+            found += [equation] if equation.primitive.name == "dot_general" else []
+            jaxprs += jax.extend.core.jaxprs_in_params(equation.params)
+    return found
+
+
+def test_matrix_products_of_bfloat16_accumulate_in_float32() -> None:
+    """Backends accumulate as they like unless told: equal values on one of them would prove nothing."""
+    x, square = array(Values.NORMAL, 0, (2, 3, 8), DTYPES[1]), array(Values.NORMAL, 1, (8, 8), DTYPES[1])
+    q, mask = x[:, :, :, None], jnp.ones((2, 3, 3), bool)
+    products = [
+        *dot_generals(ops.unembed, x, square),
+        *dot_generals(ops.head, x, square),
+        *dot_generals(lambda x, kernel: ops.dense(x, kernel, dtype=DTYPES[1]), x, square),
+        *dot_generals(lambda q, mask: ops.attend(q, q, q, mask, scale=1.0, soft_cap=None), q, mask),
+    ]
+    assert [product.params["preferred_element_type"] for product in products] == 5 * [jnp.float32]
+    assert {operand.aval.dtype for product in products for operand in product.invars} == {DTYPES[1]}

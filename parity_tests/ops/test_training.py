@@ -19,6 +19,8 @@ from .bounds import BFLOAT16, DTYPES, FLOAT32, U32, assert_within, float64, roun
 from .inputs import Values, array, dtypes, few, seeds
 from .test_gradients import check_gradients
 
+run_loss = jax.jit(next_token_loss, static_argnames="z_loss")
+
 OPTIMIZER = AdamW(peak_learning_rate=0.1, warmup_steps=2, decay_steps=10)
 VOCAB = 7
 
@@ -45,7 +47,7 @@ def test_batch_leaves_are_named_as_its_fields() -> None:
 )
 def test_next_token_loss_is_the_mean_over_real_targets(seed: int, z_loss: float, segments: list[list[int]]) -> None:
     logits, batch = array(Values.NORMAL, seed, (2, 3, VOCAB)), batch_of(seed, segments)
-    terms = dataclasses.astuple(next_token_loss(logits, batch, z_loss=z_loss))
+    terms = dataclasses.astuple(run_loss(logits, batch, z_loss=z_loss))
     truths = oracles.next_token_loss(float64(logits), np.asarray(batch.targets), np.asarray(segments), z_loss=z_loss)
     for term, truth in zip(terms, truths, strict=True):
         assert_within(term, np.asarray(truth), U32 * 64 * truth, dtype=FLOAT32)
@@ -68,14 +70,14 @@ def test_a_padded_target_has_no_influence_even_outside_the_vocabulary() -> None:
     other = dataclasses.replace(batch, targets=batch.targets.at[0, 2].set(VOCAB + 3))
     logits = array(Values.NORMAL, 4, (1, 3, VOCAB))
     spoiled = logits.at[0, 2].set(jnp.nan)
-    expected = next_token_loss(logits, batch, z_loss=0.1).loss
-    assert next_token_loss(logits, other, z_loss=0.1).loss == expected
-    assert next_token_loss(spoiled, batch, z_loss=0.1).loss == expected
+    expected = run_loss(logits, batch, z_loss=0.1).loss
+    assert run_loss(logits, other, z_loss=0.1).loss == expected
+    assert run_loss(spoiled, batch, z_loss=0.1).loss == expected
 
 
 def test_a_batch_of_padding_has_zero_loss_and_zero_gradients() -> None:
     batch, logits = batch_of(3, [[0, 0, 0]]), array(Values.NORMAL, 5, (1, 3, VOCAB))
-    loss, grad = jax.value_and_grad(lambda x: next_token_loss(x, batch, z_loss=0.1).loss)(logits)
+    loss, grad = jax.jit(jax.value_and_grad(lambda x: next_token_loss(x, batch, z_loss=0.1).loss))(logits)
     assert loss == 0.0
     assert not np.asarray(grad).any()
 
