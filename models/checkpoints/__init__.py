@@ -8,7 +8,7 @@ from .native import step_of
 from .store import Restored, load, read_manifest, read_tree, restore, restore_report, save, saved_steps
 
 __all__ = [
-    "CheckpointError", "Convention", "Layout", "Restored", "detect", "from_canonical", "load", "load_hf", "load_maxtext",
-    "maxtext_convention", "read_manifest", "read_tree", "restore", "restore_report", "save", "save_hf", "saved_steps",
-    "step_of", "to_canonical",
+    "CheckpointError", "Convention", "Layout", "Restored", "detect", "from_canonical", "load", "load_hf",
+    "load_maxtext", "maxtext_convention", "read_manifest", "read_tree", "restore", "restore_report", "save", "save_hf",
+    "saved_steps", "step_of", "to_canonical",
 ]

@@ -1,5 +1,7 @@
 """Layouts are bijections between stored paths and canonical names, and a tree tells which one it is."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,7 +38,7 @@ ANY_PATHS = st.one_of(
 def _plain(name):
     """Whether no layout has a reason to refuse the name: `layers/3` is a layer's number in one of them."""
     words = name.split("/")
-    return not any(word == "layers" and after.isdecimal() for word, after in zip(words, words[1:], strict=False))
+    return not any(word == "layers" and after.isdecimal() for word, after in itertools.pairwise(words))
 
 
 @pytest.mark.parametrize("layout", Layout)
@@ -74,7 +76,7 @@ def test_known_parameter_names_decide_what_is_auxiliary(layout):
     assert to_canonical(layout, table, parameters=parameters) == "aux/decoder/routing/table"
 
 
-# lines of the whole-state tables of llama2-7b that MaxText's two backends wrote, scanned and not, with 11 layers and more
+# lines of the whole states of llama2-7b as MaxText's two backends hold them, scanned and not
 TABLES = {
     "params/decoder/layers/mlp/wi_0/kernel": (
         "params/params/decoder/layers/mlp/wi_0/kernel", "model/decoder/layers/mlp/wi_0/kernel/value"
