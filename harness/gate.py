@@ -76,7 +76,17 @@ def run_gate(gate: Gate, console: Console) -> Exit:
 
 def command(gate: Gate, directory: pathlib.Path) -> list[str]:
     """The pytest command line."""
-    words = [sys.executable, "-m", "pytest", *_plugin(), "-q", "-n", gate.workers, "-m", EXPRESSIONS[gate.profile]]
+    words = [
+        sys.executable,
+        "-m",
+        "pytest",
+        *plugin_arguments(),
+        "-q",
+        "-n",
+        gate.workers,
+        "-m",
+        EXPRESSIONS[gate.profile],
+    ]
     words += ["--parity-report", str(directory), "--junitxml", str(directory / "junit.xml")]
     words += ["--parity-profile", gate.profile, "--parity-budget", str(gate.budget or BUDGETS[gate.profile])]
     words += ["--parity-only", gate.only] if gate.only else []
@@ -121,7 +131,7 @@ def shown(path: pathlib.Path) -> str:
     return str(path)
 
 
-def _plugin() -> list[str]:
+def plugin_arguments() -> list[str]:
     """Loads the plugin by name only where it is not installed, since pytest refuses to load one twice."""
     installed = any(entry.value == "harness.plugin" for entry in importlib.metadata.entry_points(group="pytest11"))
     return [] if installed else ["-p", "harness.plugin"]

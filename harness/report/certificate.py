@@ -27,15 +27,16 @@ class ObservableCount:
 class RunCertificate:
     """The record of a whole run.
 
-    `trespasses` lists files that contributed to a backend's trace although they belong to the other one;
-    `audited_share` is the part of the proved comparisons that were executed as well; `knob_pairs` counts distinct
-    pairs of knob values.
+    `trespasses` lists files that contributed to a backend's trace although they belong to the other one, and
+    `sides_checked` says whether that was asked; `audited_share` is the part of the proved comparisons that were
+    executed as well; `knob_pairs` counts distinct pairs of knob values.
     """
 
     verdicts: Mapping[str, int]
     observables: Mapping[str, ObservableCount]
     sources: Mapping[str, tuple[str, ...]]
     trespasses: tuple[str, ...]
+    sides_checked: bool
     fingerprints: int
     configs: int
     knob_pairs: int
@@ -75,6 +76,7 @@ def certify(run: Run) -> RunCertificate:
         verdicts=_kinds(real),
         observables={name: _count(group) for name, group in _by_observable(real).items()},
         sources=sources,
+        sides_checked=bool(run.session.get("forbidden")),
         trespasses=trespasses(sources, run.session.get("forbidden", {})),
         fingerprints=len({record.fingerprint for record in real if record.fingerprint}),
         configs=len({record.case for record in real}),

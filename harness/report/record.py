@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from ..verdict import Kind
 
 CONTROL = "control"
+NOTHING = "the verdict compared no leaf, which is no parity"
 
 
 class RecordError(ValueError):
@@ -98,18 +99,22 @@ class Record:
 def from_verdict(
     verdict: typing.Any, case: typing.Any, observable: str, *, named: str | None = None, **extra: typing.Any
 ) -> Record:
-    """The record of a Verdict about a Case (or about what `named` says); `extra` sets more fields."""
+    """The record of a Verdict about a Case (or about what `named` says); `extra` sets more fields.
+
+    A verdict that compared no leaf is recorded as undecided, whatever it says.
+    """
     certificate = verdict.certificate
+    num_leaves = certificate.num_leaves or len(verdict.leaves)
     ratios = [leaf.ratio for leaf in verdict.leaves if leaf.ratio is not None]
     return Record(
         case=named or getattr(case, "id", None) or str(case),
         observable=observable,
-        kind=verdict.kind,
+        kind=Kind.UNDECIDED if verdict and not num_leaves else verdict.kind,
         family=extra.pop("family", None) or getattr(getattr(case, "config", None), "family", ""),
         layers=extra.pop("layers", None) or layers_of(case),
         step=getattr(case, "step", ""),
         strength=verdict.strength,
-        num_leaves=certificate.num_leaves or len(verdict.leaves),
+        num_leaves=num_leaves,
         num_elements=certificate.num_elements,
         ratio=max(ratios, default=None),
         fingerprint=_fingerprint(verdict.fingerprints),
@@ -118,7 +123,7 @@ def from_verdict(
         rules=tuple(certificate.rules),
         conversions=dict(certificate.conversions),
         cause=_cause(verdict),
-        detail="" if verdict else verdict.explain(),
+        detail="" if verdict and num_leaves else verdict.explain(),
         token=getattr(case, "token", ""),
         **extra,
     )
@@ -144,7 +149,7 @@ def _fingerprint(fingerprints: Mapping[str, typing.Any]) -> str:
 def _cause(verdict: typing.Any) -> str:
     """One line that failures of one root share: operations and source lines, not the case. Empty for a pass."""
     if verdict:
-        return "" if verdict.certificate.num_leaves or verdict.leaves else "the verdict compared no leaf"
+        return "" if verdict.certificate.num_leaves or verdict.leaves else NOTHING
     for finding in verdict.findings:
         if finding.kind != "execution":
             places = " against ".join(source for source in finding.sources if source)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 import pytest
 
 from ..verdict import Kind
-from .record import CONTROL, Record, from_verdict
+from .record import CONTROL, NOTHING, Record, from_verdict
 from .stream import Stream
 
 DEFAULT_BUDGET = 600.0
@@ -134,8 +134,7 @@ class Recorder:
     def explain(self, record: Record, case: typing.Any = None) -> str:
         """What failed, the case's literal, the run's seed and the command that repeats it."""
         lines = [f"{record.case} {record.observable}: {record.kind}"]
-        if record.kind.agrees and not record.num_leaves:
-            lines.append("the verdict compared no leaf, which is no parity")
+        lines += [record.cause] if record.cause == NOTHING else []
         lines.append(record.detail)
         literal = getattr(case, "literal", "")
         lines += [f"case: {literal}"] if literal else []
