@@ -4,7 +4,7 @@ import dataclasses
 import typing
 from collections.abc import Callable, Mapping
 
-from ..verdict import Kind
+from ..verdict import Certificate, Finding, Kind, LeafResult, Verdict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +52,21 @@ class Observation:
             lines.append(f"  and {len(self.mismatches) - 20} more")
         lines += [f"  {leaf} is on one side only: {why}" for leaf, why in self.one_sided.items()]
         return "\n".join(lines)
+
+    def as_verdict(self) -> Verdict:
+        """The same answer in the shape of a Verdict, for reports."""
+        results = tuple(LeafResult(found.leaf, Kind.DIVERGED, detail=found.text(self.names)) for found in self.mismatches)
+        finding = Finding(f"{self.observable} differ", leaves=tuple(found.leaf for found in self.mismatches))
+        return Verdict(
+            self.kind,
+            leaves=results,
+            findings=(finding,) if results else (),
+            certificate=Certificate(
+                num_leaves=self.num_leaves, num_elements=self.num_elements, one_sided=dict(self.one_sided)
+            ),
+            reason=self.reason,
+            programs=self.names,
+        )
 
     def to_json(self) -> dict[str, typing.Any]:
         """Plain dicts, lists, strings and numbers."""

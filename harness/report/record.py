@@ -103,6 +103,7 @@ def from_verdict(
 
     A verdict that compared no leaf is recorded as undecided, whatever it says.
     """
+    verdict = _as_verdict(verdict)
     certificate = verdict.certificate
     num_leaves = certificate.num_leaves or len(verdict.leaves)
     ratios = [leaf.ratio for leaf in verdict.leaves if leaf.ratio is not None]
@@ -127,6 +128,11 @@ def from_verdict(
         token=getattr(case, "token", ""),
         **extra,
     )
+
+
+def _as_verdict(answer: typing.Any) -> typing.Any:
+    """A Verdict, also of an Observation."""
+    return answer.as_verdict() if hasattr(answer, "as_verdict") else answer
 
 
 def layers_of(case: typing.Any) -> str:
