@@ -6,6 +6,7 @@ import typing
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from ..config import AdamW
@@ -31,7 +32,7 @@ def schedule(optimizer: AdamW) -> optax.Schedule:
     warmup, decay = optimizer.warmup_steps, optimizer.decay_steps
     peak, final = optimizer.peak_learning_rate, optimizer.final_fraction
 
-    def rate(count: Array | int) -> Float[Array, ""]:
+    def rate(count: ArrayLike) -> Float[Array, ""]:
         step = jnp.asarray(count).astype(jnp.float32)
         progress = jnp.clip((step - warmup) / (decay - warmup), 0.0, 1.0)
         cosine = final + (1.0 - final) * 0.5 * (1.0 + jnp.cos(jnp.pi * progress))
