@@ -1,0 +1,1 @@
+"""Truths that neither twin wrote: Hugging Face logits and MaxText parameter trees."""

@@ -1,0 +1,123 @@
+"""The Hugging Face side: a model from a config, weights drawn anew, its logits in float32 and in float64. Needs torch.
+
+Even a model cast to float64 computes its norms, rotary angles and softmax in float32, because their code says so. The
+truth is the same code under `Float64`, which reads every float32 in it as float64 and checks every result.
+"""
+
+import dataclasses
+import typing
+
+import numpy as np
+import torch
+import transformers
+from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from .cases import Batch
+
+GAIN = 1.2
+"""Standard deviation of a projection's output for a normed input: attention logits then spread over several units."""
+RANK_1_SPREAD = 0.3
+"""How far norm scales and biases are moved from the ones and zeros they start as."""
+ROW_SCALES = (0.03, 1.0)
+"""Embedding rows differ in length this much, so that some inputs of the first norm are small enough to feel epsilon."""
+
+
+class Float64(TorchFunctionMode):
+    """Reads float32 as float64 in every call of torch, and refuses a call that still returns float32."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        """One intercepted call."""
+        if function is torch.Tensor.float:
+            function = torch.Tensor.double
+        args, kwargs = tree_map(_lift, (args, kwargs or {}))
+        result = function(*args, **kwargs)
+        if any(isinstance(leaf, torch.Tensor) and leaf.dtype == torch.float32 for leaf in tree_leaves(result)):
+            raise AssertionError(f"{function.__name__} returned float32 inside the float64 truth")
+        return result
+
+
+def _lift(value: typing.Any) -> typing.Any:
+    return torch.float64 if value is torch.float32 else value
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Weights by their Hugging Face names and logits `[valid positions, vocabulary]` of three runs.
+
+    `plain64` is the model merely cast to float64; it shows what the float32 left inside is worth.
+    """
+
+    tensors: dict[str, np.ndarray]
+    truth: np.ndarray
+    float32: np.ndarray
+    plain64: np.ndarray
+
+
+def run(attributes: dict[str, typing.Any], batch: Batch, *, seed: int) -> Run:
+    """Draws every parameter anew and runs the model, eager attention, with the batch's right padding masked."""
+    model = _build(attributes)
+    tensors = _redraw(model, np.random.default_rng(seed))
+    float32 = _logits(model, batch)
+    plain64 = _logits(model.double(), batch)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with Float64():
+            lifted = _build(attributes).double()
+            _assign(lifted, tensors)
+            truth = _logits(lifted, batch)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    return Run(tensors, truth, float32, plain64)
+
+
+def versions() -> dict[str, str]:
+    """What the numbers came from."""
+    return {"torch": torch.__version__, "transformers": transformers.__version__, "numpy": np.__version__}
+
+
+def _build(attributes: dict[str, typing.Any]) -> torch.nn.Module:
+    config = transformers.AutoConfig.for_model(**{key: value for key, value in attributes.items() if key != "dtype"})
+    model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    return model.eval()
+
+
+def _redraw(model: torch.nn.Module, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """New values for every parameter the model owns; a tied head is one parameter under its first name."""
+    tensors = {}
+    for module_name, module in model.named_modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            full_name = f"{module_name}.{name}"
+            if full_name not in dict(model.named_parameters()):
+                continue
+            tensors[full_name] = _draw(module, parameter.detach().numpy(), rng).astype(np.float32)
+    _assign(model, tensors)
+    return tensors
+
+
+def _draw(module: torch.nn.Module, start: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    normal = rng.standard_normal(start.shape)
+    if start.ndim == 1:
+        return start + RANK_1_SPREAD * normal
+    if isinstance(module, torch.nn.Embedding):
+        low, high = np.log(ROW_SCALES)
+        return normal * np.exp(rng.uniform(low, high, size=(start.shape[0], 1)))
+    fan_in = start.shape[1] if isinstance(module, torch.nn.Linear) else start.shape[0]
+    return GAIN * normal / np.sqrt(fan_in)
+
+
+def _assign(model: torch.nn.Module, tensors: dict[str, np.ndarray]) -> None:
+    parameters = dict(model.named_parameters())
+    if set(parameters) != set(tensors):
+        raise AssertionError(f"parameters left as they were: {sorted(set(parameters) ^ set(tensors))}")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(torch.from_numpy(tensors[name].astype(np.float64)))
+
+
+def _logits(model: torch.nn.Module, batch: Batch) -> np.ndarray:
+    tokens = torch.from_numpy(batch.tokens.astype(np.int64))
+    mask = torch.from_numpy(batch.valid.astype(np.int64))
+    with torch.no_grad():
+        logits = model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
+    return logits.numpy()[batch.valid]

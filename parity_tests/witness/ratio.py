@@ -1,0 +1,60 @@
+"""How far a twin is from the Hugging Face truth, in units of how far Hugging Face's own float32 run is."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from harness import Verdict
+from harness.verdict import Certificate, Kind, LeafResult
+from models import ModelConfig, backend
+from models.checkpoints.huggingface import config_from_hf, params_from_hf
+from models.protocol import Params
+
+from .cases import Batch
+from .recordings import Recording
+
+BACKENDS = ("linen", "nnx")
+UNIT_ROUNDOFF = 2.0**-24
+"""Half the distance from 1 to the next float32."""
+LIMIT = 4.0
+"""One for all models. Seen on honest twins: see docs/witness.md; a fault shows as hundreds or more."""
+
+
+def model_of(recording: Recording, *, scan_layers: bool = True) -> tuple[ModelConfig, Params]:
+    """Our config and canonical parameters of a recorded model."""
+    config = config_from_hf(recording.attributes).replace(scan_layers=scan_layers)
+    return config, {name: jnp.asarray(value) for name, value in params_from_hf(config, recording.tensors).items()}
+
+
+def logits_of(name: str, config: ModelConfig, params: Params, batch: Batch) -> np.ndarray:
+    """The twin's logits at the valid positions `[valid positions, vocabulary]`; padding has segment 0."""
+    segment_ids = jnp.asarray(batch.valid, jnp.int32)
+    with jax.default_matmul_precision("highest"):  # an accelerator's default would measure its short mantissa
+        logits = backend(name).apply(config, params, jnp.asarray(batch.tokens), segment_ids=segment_ids)
+    return np.asarray(logits, np.float64)[batch.valid]
+
+
+def ratio(logits: np.ndarray, recording: Recording) -> float:
+    """`err(ours) / max(err(their float32 run), u * max|truth|)`, each the largest distance from the float64 truth."""
+    floor = UNIT_ROUNDOFF * np.abs(recording.truth).max()
+    error = np.abs(logits - recording.truth).max()
+    return float(error / max(recording.float32_error, floor)) if np.isfinite(error) else np.inf
+
+
+def verdict(logits: np.ndarray, recording: Recording, *, name: str) -> Verdict:
+    """Whether these logits of `name` are close to what Hugging Face said."""
+    found = ratio(logits, recording)
+    kind = Kind.CLOSE if found <= LIMIT else Kind.DIVERGED
+    reason = f"{found:.1f} times as far from the float64 truth as Hugging Face's float32 run, the limit is {LIMIT}"
+    return Verdict(
+        kind,
+        leaves=(LeafResult("logits", kind, found),),
+        certificate=Certificate(num_leaves=1, num_elements=recording.truth.size),
+        reason="" if kind.agrees else reason,
+        programs=("hugging_face", name),
+    )
+
+
+def unheard(error: ValueError) -> Verdict:
+    """The verdict about a recording that cannot be read: no parity, never a gap."""
+    return Verdict(Kind.DIVERGED, reason=str(error), programs=("hugging_face", "recording"))

@@ -1,0 +1,59 @@
+"""Hugging Face live, on random models: `pytest -m witness`, with the extra `witness` installed."""
+
+import numpy as np
+import pytest
+
+from models.checkpoints.huggingface import load_hf, params_to_hf, save_hf
+
+from .cases import LENGTHS, RECORDED, draw_batch, random_attributes, random_batch
+from .ratio import BACKENDS, LIMIT, logits_of, model_of, ratio
+from .recordings import load
+
+pytestmark = pytest.mark.witness
+
+SEEDS = range(6)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", RECORDED)
+def test_twins_agree_with_hugging_face_on_random_models(name, seed, record_property):
+    from .record import recorded
+
+    attributes = random_attributes(name, seed)
+    heard, _ = recorded(attributes, random_batch(attributes["vocab_size"], seed), seed=seed)
+    config, params = model_of(heard, scan_layers=seed % 2 == 0)
+    found = {backend: ratio(logits_of(backend, config, params, heard.batch), heard) for backend in BACKENDS}
+    record_property("ratio", {backend: round(value, 3) for backend, value in found.items()})
+    assert max(found.values()) <= LIMIT, (found, attributes)
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_recording_is_what_hugging_face_says_today(name):
+    from .record import TOKEN_SEED, WEIGHT_SEED, recorded
+
+    kept, batch = load(name), draw_batch(RECORDED[name]["vocab_size"], LENGTHS, seed=TOKEN_SEED)
+    today, _ = recorded(RECORDED[name], batch, seed=WEIGHT_SEED)
+    assert kept.attributes == today.attributes
+    assert kept.tensors.keys() == today.tensors.keys()
+    assert all(np.array_equal(kept.tensors[key], today.tensors[key]) for key in kept.tensors)
+    # Two float64 sums in another order: far below the float32 error that the ratio is about.
+    assert np.abs(kept.truth - today.truth).max() < 1e-6 * kept.float32_error
+
+
+@pytest.mark.parametrize("shard_size", [10**9, 60_000], ids=["whole", "sharded"])
+@pytest.mark.parametrize("name", RECORDED)
+def test_directories_are_read_both_ways(name, shard_size, tmp_path):
+    import transformers
+
+    heard = load(name)
+    config, params = model_of(heard)
+    save_hf(config, params, tmp_path / "ours", shard_bytes=shard_size)
+    theirs, report = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours", output_loading_info=True)
+    assert not any(report[part] for part in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    assert all(np.array_equal(value.detach().numpy(), heard.tensors[key]) for key, value in theirs.named_parameters())
+    theirs.save_pretrained(tmp_path / "theirs", max_shard_size=shard_size)
+    back_config, back = load_hf(tmp_path / "theirs")
+    assert back_config == config
+    tensors = params_to_hf(back_config, back)
+    assert tensors.keys() == heard.tensors.keys()
+    assert all(tensors[key].tobytes() == heard.tensors[key].tobytes() for key in tensors)

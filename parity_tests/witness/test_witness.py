@@ -1,0 +1,132 @@
+"""Both twins against the recorded logits of Hugging Face, and that the comparison can fail. Needs no torch."""
+
+import dataclasses
+import functools
+import shutil
+
+import numpy as np
+import pytest
+
+from harness.goldens import read_blob
+from models.config import Layer, LayerNorm, RmsNorm, Rope
+
+from .cases import LENGTHS, RECORDED
+from .ratio import BACKENDS, LIMIT, logits_of, model_of, ratio, unheard, verdict
+from .recordings import FILES, ROOT, load
+
+
+@pytest.fixture(scope="module")
+def recording():
+    """`recording(name)`, each read once."""
+    return functools.cache(load)
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("layers", ["scanned", "unscanned"])
+@pytest.mark.parametrize("backend_name", BACKENDS)
+@pytest.mark.parametrize("name", RECORDED)
+def test_twin_agrees_with_hugging_face(name, backend_name, layers, recording, parity):
+    try:
+        heard = recording(name)
+    except ValueError as error:
+        answer, family = unheard(error), ""
+    else:
+        config, params = model_of(heard, scan_layers=layers == "scanned")
+        logits = logits_of(backend_name, config, params, heard.batch)
+        answer, family = verdict(logits, heard, name=backend_name), config.family
+    parity.expect(answer, case=f"{name}-{backend_name}", observable="witness", family=family, layers=layers)
+
+
+def _attention(config, **changes):
+    return config.replace(attention=dataclasses.replace(config.attention, **changes))
+
+
+def _window(config, width):
+    local, everywhere = config.cycle
+    return config.replace(cycle=(dataclasses.replace(local, window=width), everywhere))
+
+
+FAULTS = {
+    "llama, epsilon of another family": ("llama", lambda config: config.replace(norm=RmsNorm(1e-6))),
+    "llama, rope base one percent off": ("llama", lambda config: config.replace(positions=Rope(505_000.0))),
+    "llama, no query scale": ("llama", lambda config: _attention(config, query_scale=1.0)),
+    "llama, the first key out of sight of the last query": (
+        "llama", lambda config: config.replace(cycle=(Layer(window=max(LENGTHS) - 1),)),
+    ),
+    "gemma2, window one too wide": ("gemma2", lambda config: _window(config, 25)),
+    "gemma2, window one too narrow": ("gemma2", lambda config: _window(config, 23)),
+    "gemma2, no soft cap on attention": ("gemma2", lambda config: _attention(config, soft_cap=None)),
+    "gemma2, no soft cap on logits": ("gemma2", lambda config: config.replace(final_soft_cap=None)),
+    "gemma2, query scale from the head dim": ("gemma2", lambda config: _attention(config, query_scale=None)),
+    "gemma2, epsilon of another family": ("gemma2", lambda config: config.replace(norm=RmsNorm(1e-5, True))),
+    "gpt2, epsilon of another family": ("gpt2", lambda config: config.replace(norm=LayerNorm(1e-6))),
+    "gpt2, scale centred on zero": ("gpt2", lambda config: config.replace(norm=LayerNorm(1e-5, True))),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_in_the_model_is_heard(fault, recording, parity):
+    name, break_config = FAULTS[fault]
+    heard = recording(name)
+    config, params = model_of(heard)
+    logits = logits_of("linen", break_config(config), params, heard.batch)
+    parity.control(verdict(logits, heard, name="linen"), case=name, fault=fault, localised="times as far")
+    assert ratio(logits, heard) > 10 * LIMIT
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_every_parameter_leaf_is_heard(name, recording):
+    heard = recording(name)
+    config, params = model_of(heard)
+    rng, deaf = np.random.default_rng(5), []
+    for leaf, value in params.items():
+        # Uneven: a norm that follows would undo a common factor.
+        changed = {**params, leaf: value * (1 + 0.01 * rng.standard_normal(value.shape).astype(value.dtype))}
+        if ratio(logits_of("nnx", config, changed, heard.batch), heard) <= LIMIT:
+            deaf.append(leaf)
+    assert deaf == []
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_what_the_padding_holds_does_not_matter(name, recording):
+    heard = recording(name)
+    config, params = model_of(heard)
+    other = np.where(heard.batch.valid, heard.batch.tokens, (heard.batch.tokens + 1) % config.vocab_size)
+    logits = logits_of("linen", config, params, dataclasses.replace(heard.batch, tokens=other))
+    assert ratio(logits, heard) <= LIMIT
+
+
+def test_a_logit_that_is_not_a_number_is_no_agreement(recording):
+    assert ratio(np.full_like(recording("llama").truth, np.nan), recording("llama")) == np.inf
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_recording_shows_what_a_fault_could_hide_behind(name, recording):
+    heard = recording(name)
+    assert heard.truth.shape == (sum(LENGTHS), heard.attributes["vocab_size"])
+    assert heard.truth.dtype == np.float64
+    assert np.isfinite(heard.truth).all()
+    assert heard.truth.std() > 1
+    assert heard.batch.lengths == LENGTHS
+    assert all(np.unique(value).size > value.size / 2 for value in heard.tensors.values())
+    assert (ROOT / f"witness/{name}.npz").stat().st_size <= 2**20
+
+
+def test_missing_recording_is_an_error_that_names_it(tmp_path):
+    shutil.copytree(ROOT, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "witness/llama.npz").unlink()
+    with pytest.raises(ValueError, match=r"^golden witness/llama\.npz: is missing; .*make witness"):
+        load("llama", tmp_path)
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: data[:5000] + b"!" + data[5001:]])
+def test_damaged_recording_is_an_error_that_names_it(damage, tmp_path):
+    shutil.copytree(ROOT, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "witness/llama.npz").write_bytes(damage((tmp_path / "witness/llama.npz").read_bytes()))
+    with pytest.raises(ValueError, match=r"^golden witness/llama\.npz: is truncated or was edited.*make witness"):
+        load("llama", tmp_path)
+
+
+def test_no_recording_is_missing_unused_or_damaged():
+    assert sorted(f"witness/{path.name}" for path in (ROOT / "witness").iterdir()) == sorted(FILES)
+    assert all(read_blob(ROOT, name) for name in FILES)
