@@ -258,7 +258,7 @@ class Controller:
 
 def _digest(config: pytest.Config, session: Session) -> str:
     settings = {name: getattr(session.recorder, name) for name in ("profile", "seed", "budget")}
-    return memos.digest_of(config.rootpath, settings)
+    return memos.digest_of(config.rootpath, settings, report=session.directory)
 
 
 def _keep(config: pytest.Config, session: Session, run: Run) -> None:

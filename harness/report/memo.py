@@ -98,11 +98,14 @@ def _keepable(record: Record) -> bool:
     return record.passed and record.observable != CONTROL
 
 
-def digest_of(root: pathlib.Path, settings: Mapping[str, typing.Any]) -> str:
-    """The digest of everything that can change a result: sources, versions, platform and the run's settings."""
+def digest_of(root: pathlib.Path, settings: Mapping[str, typing.Any], *, report: pathlib.Path | None = None) -> str:
+    """The digest of everything that can change a result: sources, versions, platform and the run's settings.
+
+    `report` is the run's own directory; what it writes there is no source.
+    """
     state = hashlib.sha256()
     for directory in (root, *_editable_roots()):
-        for path in sorted(_sources(directory)):
+        for path in sorted(_sources(directory, report)):
             state.update(f"{path.relative_to(directory).as_posix()}\0".encode())
             state.update(hashlib.sha256(path.read_bytes()).digest())
     variables = {name: value for name, value in os.environ.items() if name.startswith(VARIABLES)}
@@ -116,8 +119,11 @@ def digest_of(root: pathlib.Path, settings: Mapping[str, typing.Any]) -> str:
     return state.hexdigest()[:32]
 
 
-def _sources(directory: pathlib.Path) -> Iterator[pathlib.Path]:
+def _sources(directory: pathlib.Path, report: pathlib.Path | None) -> Iterator[pathlib.Path]:
     for folder, subfolders, files in os.walk(directory):
+        if report is not None and pathlib.Path(folder) == report:
+            subfolders.clear()
+            continue
         subfolders[:] = [name for name in subfolders if not name.startswith(".") and name not in LEFT_OUT]
         for name in files:
             path = pathlib.Path(folder, name)

@@ -53,6 +53,14 @@ def test_settings_and_platform_variables_count_and_scratch_does_not(tree, monkey
     assert memo.digest_of(tree, {"seed": 0}) != before
 
 
+def test_a_report_below_the_root_is_no_source(tree):
+    before = memo.digest_of(tree, {}, report=tree / "out")
+    (tree / "out").mkdir()
+    (tree / "out" / "certificate.json").write_text("{}")
+    assert memo.digest_of(tree, {}, report=tree / "out") == before
+    assert memo.digest_of(tree, {}) != before
+
+
 def node(index):
     return f"test_a.py::test_{index}"
 
