@@ -7,6 +7,7 @@ that came out. Weak types of a program's own leaves, which steer whoever calls i
 import typing
 from collections.abc import Iterable, Sequence
 
+import jax
 import numpy as np
 from jax.extend.core import Literal
 
@@ -37,7 +38,10 @@ class Evaluator:
     def closed(self, closed, args: Sequence[Node], caller: Origin | None, used=None) -> list[Node]:
         """The outputs of a closed jaxpr, or of an open one without constants."""
         jaxpr = getattr(closed, "jaxpr", closed)
-        consts = [self._constant(value) for value in getattr(closed, "consts", ())]
+        consts = [
+            self._captured(var, value)
+            for var, value in zip(jaxpr.constvars, getattr(closed, "consts", ()), strict=True)
+        ]
         return self.jaxpr(jaxpr, consts, args, caller, used)
 
     def jaxpr(self, jaxpr, consts, args, caller: Origin | None, used=None) -> list[Node]:
@@ -83,9 +87,18 @@ class Evaluator:
                 self._literals[key] = node
         return node
 
+    def _captured(self, var, value) -> Node:
+        try:
+            return self._constant(value)
+        except Unmodelled as reason:
+            name = token((self.name, self.graph.fresh()))
+            return self.graph.leaf("unmodelled", name, *_aval(var), attrs=f"a captured array: {reason}")
+
     def _constant(self, value) -> Node:
         if hasattr(value, "dtype") and not isinstance(value.dtype, np.dtype):
             return self.graph.leaf("constant", array_token(value), tuple(value.shape), value.dtype, attrs=value)
+        if isinstance(value, jax.core.Tracer):
+            raise Unmodelled("a value that leaked out of another trace")
         array = np.asarray(value)
         if array.dtype == object:
             raise Unmodelled(f"a constant of type {type(value).__name__}")

@@ -76,6 +76,8 @@ def _other(value: typing.Any) -> bytes:
         return b"E" + _text(type(value).__qualname__) + _text(value.name)
     if isinstance(value, type) and issubclass(value, np.generic):
         return dtype_token(np.dtype(value))
+    if isinstance(value, np.integer):
+        return b"i%d;" % int(value)
     if isinstance(value, np.generic | np.ndarray):
         return b"A" + array_token(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):

@@ -11,7 +11,7 @@ import typing
 import ml_dtypes
 import numpy as np
 
-from .params import array_token, params_token, token
+from .params import Unmodelled, array_token, params_token, token
 from .primitives import COMMUTATIVE, ELEMENTWISE, IGNORED
 from .terms import Node
 
@@ -62,8 +62,12 @@ def reshape(graph, node: Node, shape: tuple[int, ...], origin) -> Node:
         return node
     if node.op == "reshape":
         return reshape(graph, node.operands[0], shape, origin)
-    if node.op == "broadcast_in_dim" and not node.operands[0].shape:
-        return broadcast(graph, node.operands[0], shape, (), origin)
+    if node.op == "broadcast_in_dim":
+        wide = [dim for dim, size in enumerate(node.shape) if size != 1]
+        place = dict(zip(wide, (dim for dim, size in enumerate(shape) if size != 1), strict=False))
+        if not node.operands[0].shape or [node.shape[dim] for dim in wide] == [size for size in shape if size != 1]:
+            dims = tuple(place[dim] for dim in node.attrs["broadcast_dimensions"])
+            return broadcast(graph, node.operands[0], shape, dims, origin)
     return graph.raw("reshape", b"", {"new_sizes": shape}, (node,), shape, node.dtype, origin)
 
 
@@ -96,6 +100,8 @@ def _reshape_rule(graph, op, attrs, operands, shape, dtype, origin):
     del dtype
     if len(operands) != 1 or (op == "reshape" and attrs.get("dimensions") is not None):
         return None
+    if math.prod(operands[0].shape) != math.prod(shape):  # jax checks this only when it lowers
+        raise Unmodelled("the number of elements changes, so this is no program")
     return reshape(graph, operands[0], shape, origin)
 
 
