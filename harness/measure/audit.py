@@ -8,19 +8,16 @@ import dataclasses
 import typing
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import settings
 from ..program import Program
 from ..verdict import Kind, Verdict
 from .execute import measure, same_bits
-from .host_ops import run_on_host
 from .inputs import Inputs, draw_inputs
-from .interpreter import Interpreter, Scope, Values
 from .pairing import Pair, pair
-from .truth import is_key, to_host
+from .stepwise import DrawMismatch, Draws, op_by_op
+from .truth import is_key
 
 SPECIAL = np.array([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-40, 1.0, -1.0])
 """Values sprinkled over the floating inputs of the second run."""
@@ -65,62 +62,15 @@ def audit(a: Program, b: Program, verdict: Verdict, seed: int = 0) -> Verdict:
     return dataclasses.replace(verdict, reason=f"audited op by op: {len(pairs)} leaves have equal bits on two inputs")
 
 
-def op_by_op(program: Program, flat: tuple[typing.Any, ...], draws: "Draws | None" = None) -> list[np.ndarray]:
-    """A program's outputs, every primitive run on its own."""
-
-    def apply(eqn: typing.Any, values: Values, scope: Scope) -> Values:
-        del scope
-        if draws is not None and eqn.primitive.name == "random_bits":
-            return [draws(eqn, values[0])]
-        results = run_on_host(eqn.primitive.name, eqn.params, values)
-        if results is not None:
-            for value, var in zip(results, eqn.outvars, strict=True):
-                assert (value.shape, value.dtype) == (var.aval.shape, var.aval.dtype), (eqn.primitive.name, var.aval)
-            return list(results)
-        answer = eqn.primitive.bind(*values, **eqn.primitive.get_bind_params(eqn.params))
-        return list(answer) if eqn.primitive.multiple_results else [answer]
-
-    interpreter = Interpreter(apply=apply, python_loops=True)
-    with settings.tracing():
-        return [to_host(value) for value in interpreter.closed(program.trace().jaxpr, list(flat))]
-
-
-class Draws:
-    """Numbers the distinct draws of a run by shape and order; replays another run's bits under the same numbers.
-
-    A draw repeated with the same key, as recomputation does, is the same draw.
-    """
-
-    def __init__(self, replayed: "Draws | None" = None):
-        self.bits: dict[tuple[typing.Any, ...], typing.Any] = {}
-        self._numbers: dict[tuple[typing.Any, ...], int] = {}
-        self._counts: dict[typing.Any, int] = {}
-        self._replayed = replayed
-
-    def __call__(self, eqn: typing.Any, key: typing.Any) -> typing.Any:
-        kind = (tuple(eqn.outvars[0].aval.shape), eqn.params["bit_width"])
-        identity = (kind, np.asarray(jax.random.key_data(key)).tobytes())
-        if identity not in self._numbers:
-            self._numbers[identity] = self._counts.get(kind, 0)
-            self._counts[kind] = self._numbers[identity] + 1
-        name = (kind, self._numbers[identity])
-        if self._replayed is None:
-            self.bits[name] = eqn.primitive.bind(key, **eqn.params)
-        else:
-            if name not in self._replayed.bits:
-                raise Contradiction(f"draw {name[1]} of shape {list(kind[0])} has no counterpart to replay")
-            self.bits[name] = self._replayed.bits[name]
-        return self.bits[name]
-
-
 def _run_once(
     a: Program, b: Program, pairs: list[Pair], inputs: Inputs, equal: Callable[..., bool], *, replay: bool
 ) -> None:
     ours = Draws() if replay else None
     theirs = Draws(ours) if replay else None
-    outs_a, outs_b = op_by_op(a, inputs.a, ours), op_by_op(b, inputs.b, theirs)
-    if ours is not None and theirs is not None and set(ours.bits) != set(theirs.bits):
-        raise Contradiction(f"{a.name} makes {len(ours.bits)} draws and {b.name} {len(theirs.bits)}")
+    try:
+        outs_a, outs_b = op_by_op(a, inputs.a, draws=ours), op_by_op(b, inputs.b, draws=theirs)
+    except DrawMismatch as error:
+        raise Contradiction(f"{a.name} and {b.name} were proved equal, but {error}") from error
     for pair_ in pairs:
         left, right = outs_a[pair_.index_a], outs_b[pair_.index_b]
         left, right = left.astype(pair_.a.compared_dtype), right.astype(pair_.b.compared_dtype)

@@ -1,18 +1,16 @@
 """Execution of two programs on the same inputs, and what their outputs say about each other.
 
 Both are compiled from their traces, the very jaxprs that the prover saw. Equal bits on every input is `bitwise`, and
-no truth is needed; else each leaf is judged by the noise ratio (`ratio`).
+no truth is needed; else each leaf is judged by the noise ratio (`ratio`). Where the two sides derive their random keys
+differently, the draws of `a` are replayed into `b`, op by op.
 """
 
 import dataclasses
-import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 import numpy as np
-from jax.extend import core
 
-from .. import settings
 from ..program import Leaf, Program
 from ..verdict import Finding, Kind, LeafResult, Verdict, weakest
 from . import ratio
@@ -20,21 +18,9 @@ from .inputs import Inputs, draw_inputs, variants
 from .interpreter import Unsupported
 from .pairing import Pair, Pairing, pair
 from .roundoff import output_roundoffs
-from .truth import TruthRunner, to_host
-
-Runner = Callable[[Sequence[typing.Any]], list[np.ndarray]]
-
-
-def compiled(program: Program, **compiler_options: typing.Any) -> Runner:
-    """A program jitted as a whole: flat arguments to flat host arrays, under the harness's settings."""
-    function = core.jaxpr_as_fun(program.trace().jaxpr)
-    run = jax.jit(lambda *values: function(*values), compiler_options=compiler_options or None)
-
-    def runner(flat: Sequence[typing.Any]) -> list[np.ndarray]:
-        with settings.tracing():
-            return [to_host(value) for value in run(*flat)]
-
-    return runner
+from .runners import KEY_DERIVATION, Runners, compiled, draw_differently, replaying
+from .stepwise import DrawMismatch
+from .truth import TruthRunner
 
 
 def measure(a: Program, b: Program, *, seed: int = 0) -> Verdict:
@@ -51,32 +37,41 @@ def measure(a: Program, b: Program, *, seed: int = 0) -> Verdict:
     Raises:
         ProgramError: a program cannot be traced or has no concrete inputs.
     """
-    return measure_runs(a, b, (compiled(a), compiled(b)), seed=seed)
-
-
-def measure_runs(a: Program, b: Program, runners: tuple[Runner, Runner], *, seed: int = 0) -> Verdict:
-    """`measure` with other ways to execute; for calibration."""
     pairing = pair(a, b)
-    structural = [finding for finding in pairing.findings if finding.leaves[0] not in _names(pairing)]
-    inputs_differ = len(structural) > len(pairing.broken)
-    if inputs_differ or not pairing.outputs:
+    if not pairing.runnable:
         return _without_run(a, b, pairing)
-    inputs = list(variants(a, b, draw_inputs(a, b, seed), seed))
     try:
-        results, noises = _judge(a, b, pairing.outputs, inputs, runners)
+        drawn = draw_inputs(a, b, seed)
+        if not draw_differently(a, b, drawn):
+            return measure_runs(a, b, Runners(compiled(a), compiled(b)), pairing, drawn, seed=seed)
+        verdict = measure_runs(a, b, replaying(a, b), pairing, drawn, seed=seed)
+        return dataclasses.replace(verdict, strength=KEY_DERIVATION)
     except Unsupported as error:
         return dataclasses.replace(_without_run(a, b, pairing), kind=Kind.UNDECIDED, reason=str(error))
+    except DrawMismatch as error:
+        finding = Finding(str(error), leaves=tuple(pair_.name for pair_ in pairing.outputs))
+        findings = (*pairing.findings, finding)
+        return dataclasses.replace(_without_run(a, b, pairing), kind=Kind.DIVERGED, findings=findings)
+
+
+def measure_runs(
+    a: Program, b: Program, runners: Runners, pairing: Pairing, drawn: Inputs, *, seed: int = 0
+) -> Verdict:
+    """`measure` with a given way to execute, around given inputs.
+
+    Raises:
+        Unsupported: a program has no float64 truth and one is needed.
+        DrawMismatch: draws are replayed and do not pair.
+    """
+    inputs = list(variants(a, b, drawn, seed))
+    results, found = _judge(a, b, pairing.outputs, inputs, runners)
     leaves = (*pairing.broken, *results)
     kind = weakest(leaf.kind for leaf in leaves)
-    findings = (*pairing.findings, *_findings(results, noises))
+    findings = (*pairing.findings, *_findings(results, found))
     return Verdict(
         kind, leaves=leaves, findings=findings, certificate=pairing.certificate,
         reason=_reason(results, kind), programs=(a.name, b.name),
     )  # fmt: skip
-
-
-def _names(pairing: Pairing) -> set[str]:
-    return {pair.name for pair in pairing.outputs}
 
 
 def _without_run(a: Program, b: Program, pairing: Pairing) -> Verdict:
@@ -90,13 +85,13 @@ def _without_run(a: Program, b: Program, pairing: Pairing) -> Verdict:
 
 
 def _judge(
-    a: Program, b: Program, pairs: Sequence[Pair], inputs: Sequence[Inputs], runners: tuple[Runner, Runner]
+    a: Program, b: Program, pairs: Sequence[Pair], inputs: Sequence[Inputs], runners: Runners
 ) -> tuple[list[LeafResult], dict[str, ratio.Noise]]:
     """Every compared leaf: by bits over all inputs first, by noise where the bits differ."""
     settled: dict[str, LeafResult] = {}
     differing: set[str] = set()
     for one in inputs:
-        outs_a, outs_b = runners[0](one.a), runners[1](one.b)
+        outs_a, outs_b = runners.a(one.a), runners.b(one.b)
         for pair_ in pairs:
             left, right = _both(pair_, outs_a, outs_b)
             if pair_.name not in settled and one.group == "as drawn" and not _any_finite(left):
@@ -106,10 +101,10 @@ def _judge(
                 if not _is_floating(left):
                     settled.setdefault(pair_.name, _unequal(pair_, left, right, one.group))
     measured = [pair_ for pair_ in pairs if pair_.name in differing and pair_.name not in settled]
-    noises = _noises(a, b, measured, inputs, runners) if measured else {}
+    found = noises(a, b, measured, inputs, runners) if measured else {}
     results = []
     for pair_ in pairs:
-        noise = noises.get(pair_.name)
+        noise = found.get(pair_.name)
         if pair_.name in settled:
             results.append(settled[pair_.name])
         elif noise is None:
@@ -117,18 +112,18 @@ def _judge(
         else:
             kind = Kind.CLOSE if noise.agrees else Kind.DIVERGED
             results.append(LeafResult(pair_.name, kind, noise.ratio, noise.describe()))
-    return results, noises
+    return results, found
 
 
-def _noises(
-    a: Program, b: Program, pairs: Sequence[Pair], inputs: Sequence[Inputs], runners: tuple[Runner, Runner]
+def noises(
+    a: Program, b: Program, pairs: Sequence[Pair], inputs: Sequence[Inputs], runners: Runners
 ) -> dict[str, ratio.Noise]:
     """The worst noise of each leaf over the groups of inputs."""
-    truths = TruthRunner(a), TruthRunner(b)
+    truth_a, truth_b = runners.truth_a or TruthRunner(a), runners.truth_b or TruthRunner(b)
     roundoffs = output_roundoffs(a), output_roundoffs(b)
     groups: dict[str, dict[str, list[ratio.Noise]]] = {}
     for one in inputs:
-        runs = runners[0](one.a), runners[1](one.b), truths[0](one.a), truths[1](one.b)
+        runs = runners.a(one.a), runners.b(one.b), truth_a(one.a), truth_b(one.b)
         for pair_ in pairs:
             indices = (pair_.index_a, pair_.index_b) * 2
             sample = ratio.Sample(*(_wide(run[index]) for run, index in zip(runs, indices, strict=True)))
@@ -183,13 +178,13 @@ def _unequal(pair_: Pair, left: np.ndarray, right: np.ndarray, group: str) -> Le
     return LeafResult(pair_.name, Kind.DIVERGED, None, detail)
 
 
-def _findings(results: Sequence[LeafResult], noises: dict[str, ratio.Noise]) -> list[Finding]:
+def _findings(results: Sequence[LeafResult], found: dict[str, ratio.Noise]) -> list[Finding]:
     """One finding for all diverged leaves, told by the worst of them."""
     bad = [leaf for leaf in results if leaf.kind == Kind.DIVERGED]
     if not bad:
         return []
-    worst = max(bad, key=lambda leaf: float("inf") if leaf.name not in noises else noises[leaf.name].severity)
-    noise = noises.get(worst.name)
+    worst = max(bad, key=lambda leaf: float("inf") if leaf.name not in found else found[leaf.name].severity)
+    noise = found.get(worst.name)
     where = f" ({noise.confined})" if noise is not None and noise.confined else ""
     return [
         Finding(

@@ -6,17 +6,15 @@ A stage is a path of `named_scope` words with loop iterations; both sides are wa
 import dataclasses
 import typing
 
-import jax
 import numpy as np
 from jax.extend import source_info_util
 
-from .. import settings
 from ..program import Program
 from ..verdict import Finding
-from .host_ops import run_on_host
 from .inputs import draw_inputs
-from .interpreter import Interpreter, Scope, Values
-from .truth import apply_float64, is_key, literal_float64, wide_params, widen
+from .interpreter import Scope, Values
+from .stepwise import Draws, interpret, step_float64
+from .truth import is_key
 
 STAGE_BOUND = 1e-7
 """Relative difference of two float64 stage values that counts: a literal held in float32 costs less."""
@@ -46,10 +44,15 @@ class Stage:
 def first_difference(a: Program, b: Program, *, seed: int = 0) -> Finding | None:
     """The first stage of `a`, in order of execution, that `b` has too, in the same shape, with other values.
 
-    Returns None when every common stage agrees, or when the programs name no stages.
+    Draws are replayed from `a` into `b`. Returns None when every common stage agrees, or when none is named.
+
+    Raises:
+        DrawMismatch: the two sides do not make the same draws.
     """
     drawn = draw_inputs(a, b, seed)
-    ours, theirs = _stages(a, drawn.a), _stages(b, drawn.b)
+    draws = Draws()
+    ours = _stages(a, drawn.a, draws)
+    theirs = _stages(b, drawn.b, Draws(draws))
     for name, stage in ours.items():
         other = theirs.get(name)
         if other is None or other.value.shape != stage.value.shape:
@@ -79,13 +82,12 @@ def _difference(a: np.ndarray, b: np.ndarray) -> float | None:
     return largest / scale if scale else float("inf")
 
 
-def _stages(program: Program, flat: tuple[typing.Any, ...]) -> dict[str, Stage]:
+def _stages(program: Program, flat: tuple[typing.Any, ...], draws: Draws) -> dict[str, Stage]:
     """Stage name with its visit -> last floating value computed in it, in order of the stages' ends."""
     record: dict[str, Stage] = {}
 
     def apply(eqn: typing.Any, values: Values, scope: Scope) -> Values:
-        on_host = run_on_host(eqn.primitive.name, wide_params(eqn), values)
-        results = apply_float64(eqn, values, scope) if on_host is None else list(on_host)
+        results = [draws(eqn, values[0])] if eqn.primitive.name == "random_bits" else step_float64(eqn, values)
         name = "/".join(word for word in scope if word)
         value = results[0]
         if name and not is_key(value) and np.issubdtype(value.dtype, np.floating):
@@ -94,7 +96,5 @@ def _stages(program: Program, flat: tuple[typing.Any, ...]) -> dict[str, Stage]:
             record[name] = Stage(np.asarray(value), source, f"{eqn.primitive.name} {eqn.outvars[0].aval.str_short()}")
         return results
 
-    interpreter = Interpreter(apply=apply, literal=literal_float64, python_loops=True)
-    with settings.tracing(), jax.enable_x64(True):
-        interpreter.closed(program.trace().jaxpr, [widen(value) for value in flat])
+    interpret(program, flat, apply, float64=True)
     return record

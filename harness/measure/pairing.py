@@ -31,6 +31,12 @@ class Pairing:
     broken: tuple[LeafResult, ...]
     findings: tuple[Finding, ...]
     certificate: Certificate
+    inputs_match: bool
+
+    @property
+    def runnable(self) -> bool:
+        """Whether both sides can be fed the same inputs and have an output in common."""
+        return self.inputs_match and bool(self.outputs)
 
 
 def pair(a: Program, b: Program) -> Pairing:
@@ -45,7 +51,7 @@ def pair(a: Program, b: Program) -> Pairing:
         if leaf.one_sided is None and leaf.name in theirs and leaf.name not in bad
     ]
     broken = tuple(LeafResult(finding.leaves[0], Kind.DIVERGED, None, finding.title) for finding in outputs)
-    return Pairing(tuple(pairs), broken, (*inputs, *outputs), _certificate(a, b, pairs))
+    return Pairing(tuple(pairs), broken, (*inputs, *outputs), _certificate(a, b, pairs), not inputs)
 
 
 def _used_inputs(program: Program) -> tuple[Leaf, ...]:

@@ -80,10 +80,15 @@ class Noise:
         )
 
     @property
+    def literal_gap(self) -> float:
+        """Relative difference of the truths, less what float64 loses by cancellation."""
+        cancelled = CANCELLATION * _FLOAT64 / self.roundoff * max(self.error_a, self.error_b)
+        return _divide(max(0.0, self.gap - cancelled), self.scale)
+
+    @property
     def gap_ratio(self) -> float:
         """Difference of the truths in units of what is allowed; up to 1 is agreement."""
-        cancelled = CANCELLATION * _FLOAT64 / self.roundoff * max(self.error_a, self.error_b)
-        return _divide(self.gap, LITERAL_BOUND * self.scale + cancelled)
+        return self.literal_gap / LITERAL_BOUND
 
     @property
     def severity(self) -> float:
