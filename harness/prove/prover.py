@@ -236,15 +236,15 @@ def _vacuous(a: Form, b: Form) -> str:
 
 
 def _certificate(a: Program, b: Program, forms) -> Certificate:
-    sides = (a, b)
     leaves = [leaf for leaf in a.outputs if leaf.one_sided is None]
     one_sided, conversions = {}, {}
-    for program in sides:
-        for leaf in (*program.inputs, *program.outputs):
+    for name, program in zip(_names(a, b), (a, b), strict=True):
+        for what, leaf in [("input", leaf) for leaf in program.inputs] + [("output", leaf) for leaf in program.outputs]:
+            place = f"{name}: {what} {'/'.join(leaf.path) or leaf.name}"
             if leaf.one_sided is not None:
-                one_sided[f"{program.name}: {'/'.join(leaf.path)}"] = leaf.one_sided
+                one_sided[place] = leaf.one_sided
             if leaf.converted is not None:
-                conversions[f"{program.name}: {leaf.name}"] = f"{leaf.dtype} compared as {leaf.converted}"
+                conversions[place] = f"{leaf.dtype} compared as {leaf.converted}"
     used, ignored, used_rules, files, count = [], [], set(), {}, 0
     for name, form in zip(_names(a, b), forms or (), strict=False):
         under = reachable(form.outputs.values())
