@@ -21,7 +21,13 @@ def run(tree, *command):
     """A command in a scratch copy, which shadows the installed packages."""
     environment = {**os.environ, "PYTHONPATH": str(tree), "JAX_PLATFORMS": "cpu", "COLUMNS": "200"}
     return subprocess.run(
-        [sys.executable, "-m", *command], cwd=tree, env=environment, capture_output=True, text=True, timeout=300, check=False
+        [sys.executable, "-m", *command],
+        cwd=tree,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
 
 
@@ -49,7 +55,9 @@ def test_a_fault_in_both_twins_passes_parity_and_fails_golden_and_witness(fault,
     with planted_source(ROOT, fault.path, fault.old, fault.new) as tree:
         assert check(tree, fault).returncode == 0
         golden = run(tree, "pytest", "-q", "-x", "parity_tests/test_goldens.py", "-k", f"{fault.label}-{fault.step}")
-        witness = run(tree, "pytest", "-q", "-x", "parity_tests/witness/test_witness.py", "-k", fault.label.split("-")[0])
+        witness = run(
+            tree, "pytest", "-q", "-x", "parity_tests/witness/test_witness.py", "-k", fault.label.split("-")[0]
+        )
     parity.control(verdict_of(golden), case=fault.label, fault=fault.id, localised="fingerprints")
     parity.control(verdict_of(witness), case=fault.label, fault=fault.id, localised=fault.names)
 
@@ -58,5 +66,3 @@ def test_the_unharmed_tree_passes():
     with planted_source(ROOT, "README.md", "# Paraflax", "# Paraflax ") as tree:
         outcome = check(tree, TWIN_FAULTS[0])
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-
-
