@@ -89,6 +89,7 @@ def command(gate: Gate, directory: pathlib.Path) -> list[str]:
     ]
     words += ["--parity-report", str(directory), "--junitxml", str(directory / "junit.xml")]
     words += ["--parity-profile", gate.profile, "--parity-budget", str(gate.budget or BUDGETS[gate.profile])]
+    words += ["--dist", "worksteal"] if gate.workers != "0" else []
     words += ["--parity-only", gate.only] if gate.only else []
     words += ["--parity-seed", str(gate.seed)] if gate.seed is not None else []
     words += ["--parity-memo"] if gate.memo and gate.profile != "nightly" else []

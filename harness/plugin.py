@@ -53,7 +53,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("parity", "paraflax: parity of implementations")
     add = group.addoption
     add("--parity-report", metavar="DIR", help="directory of the report (default: a new one below .paraflax/runs)")
-    add("--parity-profile", choices=PROFILES, default="pr", help="how much is drawn: pr (derandomised), dev, nightly")
+    profile = os.environ.get("PARAFLAX_PROFILE", "pr")
+    add(
+        "--parity-profile", choices=PROFILES, default=profile, help="how much is drawn: pr (derandomised), dev, nightly"
+    )
     add("--parity-budget", type=float, default=DEFAULT_BUDGET, metavar="SECONDS",
         help=f"wall clock that random cases aim at, in seconds (default: {DEFAULT_BUDGET:g})")  # fmt: skip
     add(
@@ -71,7 +74,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_load_initial_conftests(early_config: pytest.Config) -> None:
     """Tells the root conftest's Hypothesis set-up which profile is meant."""
-    os.environ["PARAFLAX_PROFILE"] = getattr(early_config.known_args_namespace, "parity_profile", None) or "pr"
+    os.environ["PARAFLAX_PROFILE"] = early_config.known_args_namespace.parity_profile
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -204,6 +207,12 @@ def _is_assertion(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return any(map(_is_assertion, error.exceptions))
     return isinstance(error, AssertionError | pytest.fail.Exception)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_handlecrashitem(report: pytest.TestReport) -> None:
+    """xdist: a worker that died is a crash, not a failed assertion."""
+    report.parity_crash = True
 
 
 class Controller:

@@ -309,3 +309,41 @@ def test_a_gate_that_runs_nothing_is_undecided_and_a_refusal_of_pytest_is_one_se
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1
     assert "shadowed: move it;" in refused.stderr
+
+
+TOY = """
+import json
+from harness.goldens import Golden
+from harness.subjects import Case, NamedVerdict
+from harness.verdict import Kind
+from parity_tests.report.verdicts import verdict
+
+class Config:
+    family = "toy"
+
+class Subject:
+    name, forbidden_sources = "toy", {"linen": ("models/linen/",)}
+
+    def preset_cases(self):
+        return [Case("toy", Config(), json.dumps(number), "forward") for number in (1, 2)]
+
+    golden_cases = preset_cases
+
+    def golden(self, case):
+        return Golden(case.id, {"case": {"family": "toy"}, "leaves": {"a": "f32"}})
+
+    def check(self, case):
+        yield NamedVerdict("logits", verdict(Kind.PROVED), case)
+
+SUBJECT = Subject()
+"""
+
+
+def test_the_general_suite_drives_any_subject_and_sees_the_wrong_side(tmp_path):
+    (tmp_path / "toy_pair.py").write_text(TOY)
+    run_python(tmp_path, "-m", "harness.cli", "goldens", "regen", "--subject", "toy_pair:SUBJECT")
+    done = gate(tmp_path, "--subject", "toy_pair:SUBJECT", "--no-memo")
+    assert done.returncode == 1
+    assert "wrong side linen: models/linen/layers.py" in " ".join(done.stdout.split())
+    (tmp_path / "toy_pair.py").write_text(TOY.replace('"models/linen/"', '"models/nnx/"'))
+    assert gate(tmp_path, "--subject", "toy_pair:SUBJECT", "--no-memo").returncode == 0
