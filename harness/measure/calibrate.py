@@ -1,4 +1,4 @@
-"""Calibrates the noise ratio: `python -m harness.measure.calibrate` measures honest and faulty pairs, keeps the evidence.
+"""Calibrates the noise ratio on honest and faulty pairs: `python -m harness.measure.calibrate` writes the evidence.
 
 `K` is the next power of two at or above twice the largest ratio of an honest pair; the bound of the truths is the next
 power of ten at or above twice their largest relative gap. Refuses to write when a fault would pass.

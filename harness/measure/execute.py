@@ -19,8 +19,11 @@ from .interpreter import Unsupported
 from .pairing import Pair, Pairing, pair
 from .roundoff import output_roundoffs
 from .runners import KEY_DERIVATION, Runners, compiled, draw_differently, replaying
-from .stepwise import DrawMismatch
+from .stepwise import DrawMismatch, Jitter
 from .truth import TruthRunner
+
+JITTERS = 4
+"""Runs that sample what rounding can do, where the ratio alone would fail."""
 
 
 def measure(a: Program, b: Program, *, seed: int = 0) -> Verdict:
@@ -120,20 +123,49 @@ def noises(
 ) -> dict[str, ratio.Noise]:
     """The worst noise of each leaf over the groups of inputs."""
     truth_a, truth_b = runners.truth_a or TruthRunner(a), runners.truth_b or TruthRunner(b)
-    roundoffs = output_roundoffs(a), output_roundoffs(b)
+    roundoffs = _finer_roundoffs(a, b, pairs)
     groups: dict[str, dict[str, list[ratio.Noise]]] = {}
     for one in inputs:
         runs = runners.a(one.a), runners.b(one.b), truth_a(one.a), truth_b(one.b)
         for pair_ in pairs:
             indices = (pair_.index_a, pair_.index_b) * 2
             sample = ratio.Sample(*(_wide(run[index]) for run, index in zip(runs, indices, strict=True)))
-            finer = min(roundoffs[0][pair_.index_a], roundoffs[1][pair_.index_b])
-            groups.setdefault(pair_.name, {}).setdefault(one.group, []).append(ratio.compare_one(sample, finer))
-    worst = {}
-    for name, by_group in groups.items():
-        merged = [ratio.merge(parts) for parts in by_group.values()]
-        worst[name] = max(merged, key=lambda noise: (not noise.agrees, noise.ratio))
+            noise = ratio.compare_one(sample, roundoffs[pair_.name])
+            groups.setdefault(one.group, {}).setdefault(pair_.name, []).append(noise)
+    worst: dict[str, ratio.Noise] = {}
+    for group, by_name in groups.items():
+        first = next(one for one in inputs if one.group == group)
+        merged = {name: ratio.merge(parts) for name, parts in by_name.items()}
+        failing = [pair_ for pair_ in pairs if merged[pair_.name].fails_by_ratio]
+        floors = _floors(a, b, failing, first, runners, roundoffs) if failing else {}
+        for name, noise in merged.items():
+            noise = dataclasses.replace(noise, floor=floors.get(name, 0.0))
+            if name not in worst or (noise.severity > worst[name].severity):
+                worst[name] = noise
     return worst
+
+
+def _finer_roundoffs(a: Program, b: Program, pairs: Sequence[Pair]) -> dict[str, float]:
+    ours, theirs = output_roundoffs(a), output_roundoffs(b)
+    return {pair_.name: min(ours[pair_.index_a], theirs[pair_.index_b]) for pair_ in pairs}
+
+
+def _floors(
+    a: Program, b: Program, pairs: Sequence[Pair], one: Inputs, runners: Runners, roundoffs: dict[str, float]
+) -> dict[str, float]:
+    """What one rounding in every operation does to each leaf, on either side, in the finer side's precision."""
+    runners.a(one.a)
+    floors = dict.fromkeys((pair_.name for pair_ in pairs), 0.0)
+    for roundoff in {roundoffs[pair_.name] for pair_ in pairs}:
+        for program, flat, side in ((a, one.a, "index_a"), (b, one.b, "index_b")):
+            true = runners.jittered(program, flat, Jitter(0.0, 0))
+            for seed in range(JITTERS):
+                moved = runners.jittered(program, flat, Jitter(roundoff, seed))
+                for pair_ in pairs:
+                    if roundoffs[pair_.name] == roundoff:
+                        spread = np.abs(_wide(moved[getattr(pair_, side)]) - _wide(true[getattr(pair_, side)]))
+                        floors[pair_.name] = max(floors[pair_.name], float(np.nan_to_num(spread).max(initial=0.0)))
+    return floors
 
 
 def _both(pair_: Pair, outs_a: list[np.ndarray], outs_b: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

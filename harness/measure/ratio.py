@@ -56,7 +56,8 @@ class Worst:
 class Noise:
     """One leaf over one group of nearby inputs. Errors, gap and scale are in the leaf's own unit.
 
-    `gap` is the largest difference of the truths, `scale` the largest true value, `roundoff` the compute dtype's.
+    `gap` is the largest difference of the truths, `scale` the largest true value, `roundoff` the compute dtype's,
+    `floor` the noise that one rounding in every operation makes, known where the ratio alone would fail.
     `confined` says along which axes the difference keeps to some indices; `fault` names what no ratio can express.
     """
 
@@ -65,6 +66,7 @@ class Noise:
     gap: float
     scale: float
     roundoff: float
+    floor: float = 0.0
     mean_error: float = 0.0
     worst: Worst | None = None
     confined: str = ""
@@ -73,7 +75,7 @@ class Noise:
     @property
     def ratio(self) -> float:
         """The larger of the two noise ratios."""
-        floor = self.roundoff * self.scale
+        floor = max(self.floor, self.roundoff * self.scale)
         return max(
             _divide(self.error_b, max(self.error_a, floor)),
             _divide(self.error_a, max(self.error_b, floor)),
@@ -96,6 +98,11 @@ class Noise:
         return float("inf") if self.fault else max(self.gap_ratio, self.ratio / K)
 
     @property
+    def fails_by_ratio(self) -> bool:
+        """Whether the errors alone speak against the leaf."""
+        return not self.fault and self.gap_ratio <= 1 and self.ratio > K
+
+    @property
     def agrees(self) -> bool:
         """Whether rounding explains the difference."""
         return not self.fault and self.gap_ratio <= 1 and self.ratio <= K
@@ -115,6 +122,7 @@ class Noise:
         if self.worst is not None:
             w = self.worst
             where = f"; at {list(w.index)} a={w.a:.9g} b={w.b:.9g} truth a={w.truth_a:.9g} b={w.truth_b:.9g}"
+        where += f" ({self.confined})" if self.confined else ""
         return f"{what}{where}; max difference {self.max_difference:.3g}, mean {self.mean_error:.3g}"
 
     @property

@@ -11,7 +11,7 @@ from jax.extend import core
 from .. import settings
 from ..program import Program
 from .inputs import Inputs
-from .stepwise import Draws, op_by_op
+from .stepwise import Draws, Jitter, op_by_op
 from .truth import to_host
 
 Runner = Callable[[Sequence[typing.Any]], list[np.ndarray]]
@@ -20,15 +20,22 @@ KEY_DERIVATION = "modulo key derivation"
 
 @dataclasses.dataclass(frozen=True)
 class Runners:
-    """How each side is executed, flat arguments to flat host arrays; called in the order a, b, truth_a, truth_b.
+    """How each side is executed, flat arguments to flat host arrays; `a` is called first on every input.
 
-    Without truths of their own, the programs' compiled truths are used.
+    Without truths of their own, the programs' compiled truths are used. `latest` holds the draws that `a` made last,
+    where draws are replayed.
     """
 
     a: Runner
     b: Runner
     truth_a: Runner | None = None
     truth_b: Runner | None = None
+    latest: list[Draws] = dataclasses.field(default_factory=list)
+
+    def jittered(self, program: Program, flat: Sequence[typing.Any], jitter: Jitter) -> list[np.ndarray]:
+        """The truth of a side, every operation moved by one rounding."""
+        draws = Draws(self.latest[0]) if self.latest else None
+        return op_by_op(program, flat, draws=draws, float64=True, jitter=jitter)
 
 
 def compiled(program: Program, **compiler_options: typing.Any) -> Runner:
@@ -59,7 +66,7 @@ def replaying(a: Program, b: Program) -> Runners:
     def after(program: Program, *, float64: bool) -> Runner:
         return lambda flat: op_by_op(program, flat, draws=Draws(latest[0]), float64=float64)
 
-    return Runners(first, after(b, float64=False), after(a, float64=True), after(b, float64=True))
+    return Runners(first, after(b, float64=False), after(a, float64=True), after(b, float64=True), latest)
 
 
 def draw_differently(a: Program, b: Program, inputs: Inputs) -> bool:

@@ -14,7 +14,14 @@ from .. import settings
 from ..program import Program
 from .host_ops import run_on_host
 from .interpreter import Interpreter, Scope, Values
-from .truth import apply_float64, literal_float64, to_host, wide_params, widen
+from .truth import apply_float64, is_key, literal_float64, to_host, wide_params, widen
+
+EXACT = frozenset({
+    "abs", "broadcast_in_dim", "clamp", "concatenate", "copy", "copy_p", "dynamic_slice", "dynamic_update_slice",
+    "gather", "iota", "max", "min", "neg", "pad", "reduce_max", "reduce_min", "reshape", "rev", "scatter", "select_n",
+    "sign", "slice", "sort", "split", "squeeze", "stop_gradient", "transpose",
+})  # fmt: skip
+"""Primitives that never round."""
 
 
 class DrawMismatch(ValueError):
@@ -58,10 +65,33 @@ class Draws:
             raise DrawMismatch(f"one side makes {len(self._replayed.bits)} draws and the other {len(self.bits)}")
 
 
+class Jitter:
+    """Moves every element of a computed floating value by one rounding, up or down: what rounding may do, in float64.
+
+    The spread of the outputs is the noise that an implementation must be granted, also where the true value cancels
+    to nothing and no relative error can be stated.
+    """
+
+    def __init__(self, roundoff: float, seed: int):
+        self._roundoff = roundoff
+        self._random = np.random.default_rng(seed)
+
+    def __call__(self, eqn: typing.Any, value: typing.Any) -> typing.Any:
+        if eqn.primitive.name in EXACT or is_key(value) or not np.issubdtype(value.dtype, np.floating):
+            return value
+        signs = self._random.integers(0, 2, size=value.shape) * 2 - 1
+        return np.asarray(value) * (1 + self._roundoff * signs)
+
+
 def op_by_op(
-    program: Program, flat: Sequence[typing.Any], *, draws: Draws | None = None, float64: bool = False
+    program: Program,
+    flat: Sequence[typing.Any],
+    *,
+    draws: Draws | None = None,
+    float64: bool = False,
+    jitter: Jitter | None = None,
 ) -> list[np.ndarray]:
-    """A program's flat outputs from flat arguments; with `float64`, its truth without a compile.
+    """A program's flat outputs from flat arguments; with `float64`, its truth without a compile, jittered if asked.
 
     Raises:
         DrawMismatch: `draws` replays another run and the draws do not pair.
@@ -73,7 +103,8 @@ def op_by_op(
         del scope
         if draws is not None and eqn.primitive.name == "random_bits":
             return [draws(eqn, values[0])]
-        return step(eqn, values)
+        results = step(eqn, values)
+        return results if jitter is None else [jitter(eqn, value) for value in results]
 
     outputs = interpret(program, flat, apply, float64=float64)
     if draws is not None:
