@@ -12,9 +12,9 @@ import zlib
 import jax
 import jax.numpy as jnp
 import numpy as np
+from models.training.batch import Batch
 
 from models.config import LearnedPositions, ModelConfig
-from models.training.batch import Batch
 
 from ...program import Leaf
 
