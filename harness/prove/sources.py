@@ -14,6 +14,8 @@ from jax.extend import source_info_util
 
 from .terms import Node, Origin
 
+FRAMES = 6  # how many of the project's frames a report shows
+
 _HARNESS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _WRAPPERS = re.compile(r"^(rematted_computation|checkpoint|remat|while|body|cond|scan|closed_call|jit\(.*\)|[A-Z]\w*)$")
 
@@ -48,15 +50,20 @@ def _chain(origin: Origin | None) -> Iterator[Origin]:
 
 
 def source_line(node: Node) -> str:
-    """`file:line (function)` of the innermost frame of the project, looking outwards through inlined calls."""
+    """`file:line (function)` of the project's innermost frame, then `< ` its callers, across inlined calls.
+
+    A twin's own line is often the caller of the shared maths, so the innermost frame alone would name neither twin.
+    """
     fallback = ""
+    found: list[str] = []
     for origin in _chain(node.origin):
         traceback = origin.equation.source_info.traceback
         for frame in traceback.frames if traceback is not None else ():
-            if is_project_file(frame.file_name):
-                return f"{shown(frame.file_name)}:{frame.line_num} ({frame.function_name})"
+            line = f"{shown(frame.file_name)}:{frame.line_num} ({frame.function_name})"
+            if is_project_file(frame.file_name) and line not in found:
+                found.append(line)
         fallback = fallback or source_info_util.summarize(origin.equation.source_info)
-    return fallback
+    return " < ".join(found[:FRAMES]) or fallback
 
 
 def scopes(node: Node) -> tuple[str, ...]:

@@ -46,8 +46,10 @@ def verdict_of(outcome):
 @pytest.mark.parametrize("fault", TWIN_FAULTS, ids=lambda fault: fault.id)
 def test_a_fault_in_one_twin_is_caught_and_named(fault, parity):
     with planted_source(ROOT, fault.path, fault.old, fault.new) as tree:
+        line = (tree / fault.path).read_text(encoding="utf-8").split(fault.new)[0].count("\n") + 1
         outcome = check(tree, fault)
-    parity.control(verdict_of(outcome), case=fault.label, fault=fault.id, localised=fault.names)
+    names = [name.replace("{line}", str(line)) for name in fault.names]
+    parity.control(verdict_of(outcome), case=fault.label, fault=fault.id, localised=names)
 
 
 @pytest.mark.parametrize("fault", COMMON_FAULTS, ids=lambda fault: fault.id)

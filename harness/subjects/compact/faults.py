@@ -28,7 +28,7 @@ TWIN_FAULTS = (
         new="x, self.scale[...], epsilon=1e-6,",
         label="llama-scanned",
         step="forward",
-        names=("models/nnx/layers.py", "pre_self_attention_layer_norm"),
+        names=("models/nnx/layers.py", "RmsNorm.__call__", "pre_self_attention_layer_norm"),
     ),
     SourceFault(
         id="two-norms-swapped",
@@ -37,7 +37,7 @@ TWIN_FAULTS = (
         new='self._part("self_attention", self._norm(norms.pre_mlp, x), context, cache)',
         label="llama-scanned",
         step="forward",
-        names=("models/nnx/", "self_attention"),
+        names=("models/nnx/decoder.py:{line}", "self_attention"),
     ),
     SourceFault(
         id="causal-mask-off-by-one",
@@ -46,16 +46,16 @@ TWIN_FAULTS = (
         new="ops.attention_mask(order_BT - 1, order_BT, segments_BT",
         label="llama-scanned",
         step="forward",
-        names=("models/linen/attention.py",),
+        names=("models/linen/attention.py:{line}",),
     ),
     SourceFault(
         id="bias-dropped",
         path="models/nnx/layers.py",
-        old="x, self.kernel[...], bias, num_contracted",
-        new="x, self.kernel[...], None, num_contracted",
+        old="            x, self.kernel[...], bias, num_contracted",
+        new="            x, self.kernel[...], None if bias is None else 0 * bias, num_contracted",
         label="gpt3-unscanned",
         step="forward",
-        names=("models/linen/layers.py",),
+        names=("models/nnx/layers.py",),
     ),
     SourceFault(
         id="soft-cap-forgotten",
