@@ -133,6 +133,8 @@ class Rows:
 
     def __getitem__(self, index: typing.SupportsIndex) -> dict[str, np.ndarray]:
         """The fields of a `Batch`, int32 `[t]` each. What lies past the last document is padding."""
+        if not 0 <= index.__index__() < len(self):
+            raise IndexError(index)
         start = index.__index__() * self.length
         tokens, segments, positions = [], [], []
         document = int(np.searchsorted(self._ends, start, side="right"))
@@ -144,9 +146,8 @@ class Rows:
             segments.append(np.full(stop - at, len(tokens)))
             positions.append(np.arange(stop - at))
             at, document = stop, document + 1
-        return _shift(*(_pad(parts, self.length + 1, fill) for parts, fill in (
-            (tokens, PAD), (segments, 0), (positions, 0)
-        )))
+        size = self.length + 1
+        return _shift(_pad(tokens, size, PAD), _pad(segments, size, 0), _pad(positions, size, 0))
 
 
 def _tokens(document: Document, start: int, stop: int) -> np.ndarray:

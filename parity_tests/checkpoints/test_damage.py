@@ -298,7 +298,7 @@ with atomic.new_directory(target, "8") as writing:
 """
 
 
-@pytest.mark.parametrize("moment", ["writing", "_flush", "_publish"])
+@pytest.mark.parametrize("moment", ["writing", "_publish"])
 def test_a_killed_writer_leaves_what_was_there_and_the_next_one_cleans_up(moment, copied):
     before = read_tree(copied)
     killed = subprocess.run([sys.executable, "-c", KILLED, str(copied.parent), moment], cwd=ROOT, check=False)

@@ -3,7 +3,7 @@
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.checkpoints import CheckpointError, Layout, detect, from_canonical, to_canonical
@@ -42,12 +42,14 @@ def _plain(name):
 
 
 @pytest.mark.parametrize("layout", Layout)
+@settings(max_examples=60)
 @given(name=NAMES.filter(_plain))
 def test_every_name_has_a_place_and_comes_back(layout, name):
     assert to_canonical(layout, from_canonical(layout, name)) == name
 
 
 @pytest.mark.parametrize("layout", Layout)
+@settings(max_examples=60)
 @given(name=ANY_NAMES)
 def test_a_strange_name_comes_back_or_is_refused(layout, name):
     try:
@@ -58,6 +60,7 @@ def test_a_strange_name_comes_back_or_is_refused(layout, name):
 
 
 @pytest.mark.parametrize("layout", Layout)
+@settings(max_examples=60)
 @given(path=ANY_PATHS)
 def test_a_strange_path_comes_back_or_is_refused(layout, path):
     try:
