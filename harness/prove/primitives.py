@@ -49,8 +49,12 @@ def _collect() -> dict[str, typing.Any]:
             if attribute.endswith("_p"):
                 primitive = getattr(module, attribute)
                 found.setdefault(primitive.name, primitive)
-    # jax exports no name for the one that copies a key.
-    for equation in jax.make_jaxpr(lambda: jax.random.clone(jax.random.key(0)))().eqns:
+
+    # jax exports no names for those that copy a key and that pass between typed and raw keys.
+    def keys():
+        return jax.random.wrap_key_data(jax.random.key_data(jax.random.clone(jax.random.key(0))))
+
+    for equation in jax.make_jaxpr(keys)().eqns:
         found.setdefault(equation.primitive.name, equation.primitive)
     return found
 

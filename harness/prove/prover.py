@@ -83,6 +83,15 @@ class Form:
                 return f"{self.program.name}: {node.attrs}" + (f", at {at}" if at else "")
         return None
 
+    def fingerprint(self) -> Fingerprint:
+        """The digests of the terms as they stand, under the environment of the trace."""
+        environment = token(tuple(sorted(self.program.trace().environment.items())))
+        outputs = {name: self.outputs[name].digest.hex() for name in sorted(self.outputs)}
+        value = digest(environment, token(tuple(outputs.items())))
+        facts = self.facts()
+        execution = digest(value, token(tuple(facts.items())))
+        return Fingerprint(value.hex(), execution.hex(), outputs, facts, self.draws.count, self.unmodelled())
+
     def facts(self) -> dict[str, int]:
         """Execution facts in words, with counts, sorted."""
         counts = self.evaluator.facts.counts
@@ -93,12 +102,7 @@ def fingerprint(program: Program) -> Fingerprint:
     """The canonical digests of a program, stable across processes; draws are lifted and named by stage."""
     form = Form(program, "only", rules.Strength.EXACT)
     form.lift(stages=True)
-    environment = token(tuple(sorted(program.trace().environment.items())))
-    outputs = {name: form.outputs[name].digest.hex() for name in sorted(form.outputs)}
-    value = digest(environment, token(tuple(outputs.items())))
-    facts = form.facts()
-    execution = digest(value, token(tuple(facts.items())))
-    return Fingerprint(value.hex(), execution.hex(), outputs, facts, form.draws.count, form.unmodelled())
+    return form.fingerprint()
 
 
 def prove(a: Program, b: Program, *, allow: str = "exact") -> Verdict:
@@ -182,8 +186,8 @@ def _names(a: Program, b: Program) -> tuple[str, str]:
 
 
 def _digests(form: Form) -> dict[str, str]:
-    value = digest(token(tuple(sorted((name, node.digest) for name, node in form.outputs.items()))))
-    return {"value": value.hex(), "execution": digest(value, token(tuple(form.facts().items()))).hex()}
+    made = form.fingerprint()
+    return {"value": made.value, "execution": made.execution}
 
 
 def _execution(forms: tuple[Form, Form]) -> tuple[Finding, ...]:
