@@ -29,7 +29,7 @@ EXIT_CODES = (
 )
 # A ValueError of these is a fault in our code, not a sentence that was written for a user.
 LIBRARIES = frozenset({"jax", "jaxlib", "numpy", "flax", "optax", "orbax", "etils", "hypothesis", "rich", "typer"})
-USAGE_ERROR = typer.BadParameter.__mro__[1]
+USAGE_ERROR: type[typing.Any] = typer.BadParameter.__mro__[1]
 
 app = typer.Typer(
     name="paraflax",

@@ -199,7 +199,8 @@ def pytest_runtest_call(item: pytest.Item) -> None:
 def pytest_runtest_makereport(call: pytest.CallInfo) -> typing.Generator[None, pytest.TestReport, pytest.TestReport]:
     """Marks a report whose test was ended by an exception that is no assertion."""
     report = yield
-    report.parity_crash = report.failed and call.excinfo is not None and not _is_assertion(call.excinfo.value)
+    crash = report.failed and call.excinfo is not None and not _is_assertion(call.excinfo.value)
+    vars(report)["parity_crash"] = crash
     return report
 
 
@@ -212,7 +213,7 @@ def _is_assertion(error: BaseException) -> bool:
 @pytest.hookimpl(optionalhook=True)
 def pytest_handlecrashitem(report: pytest.TestReport) -> None:
     """xdist: a worker that died is a crash, not a failed assertion."""
-    report.parity_crash = True
+    vars(report)["parity_crash"] = True
 
 
 class Controller:

@@ -10,6 +10,8 @@ from ..verdict import Kind
 from .record import CONTROL, Record
 from .stream import Run
 
+VALUES = ("logits", "loss", "grads", "state", "eval", "decode")  # observables of executed or proved programs
+
 
 @dataclasses.dataclass(frozen=True)
 class ObservableCount:
@@ -34,6 +36,8 @@ class RunCertificate:
 
     verdicts: Mapping[str, int]
     observables: Mapping[str, ObservableCount]
+    proved_cases: Mapping[str, tuple[int, int]]
+    strengths: Mapping[str, int]
     sources: Mapping[str, tuple[str, ...]]
     trespasses: tuple[str, ...]
     sides_checked: bool
@@ -75,6 +79,8 @@ def certify(run: Run) -> RunCertificate:
     return RunCertificate(
         verdicts=_kinds(real),
         observables={name: _count(group) for name, group in _by_observable(real).items()},
+        proved_cases=_proved_cases(real),
+        strengths=dict(collections.Counter(record.strength or "unqualified" for record in proved)),
         sources=sources,
         sides_checked=bool(run.session.get("forbidden")),
         trespasses=trespasses(sources, run.session.get("forbidden", {})),
@@ -130,6 +136,16 @@ def _count(records: list[Record]) -> ObservableCount:
         finite=sum(share * weight for share, weight in weights) / total if total else None,
         worst_ratio=max((record.ratio for record in compared if record.ratio is not None), default=None),
     )
+
+
+def _proved_cases(records: Iterable[Record]) -> dict[str, tuple[int, int]]:
+    """A case may have several records (proved, then run as well); one proof makes it a proved case."""
+    steps: dict[str, dict[str, bool]] = {}
+    for record in records:
+        if record.step and record.observable in VALUES:
+            cases = steps.setdefault(record.step, {})
+            cases[record.case] = cases.get(record.case, False) or record.kind is Kind.PROVED
+    return {step: (sum(cases.values()), len(cases)) for step, cases in sorted(steps.items())}
 
 
 def _sources(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:

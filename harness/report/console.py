@@ -76,6 +76,9 @@ def certificate_lines(certificate: RunCertificate) -> list[tuple[str, str]]:
     lines.append(
         ("cases", f"{c.configs} cases, {c.fingerprints} distinct fingerprints, {c.knob_pairs} pairs of knob values")
     )
+    steps = [f"{step} {proved} of {count} ({proved / count:.1%})" for step, (proved, count) in c.proved_cases.items()]
+    lines += [("proved cases", ", ".join(steps))] if steps else []
+    lines += [("proofs", _counts(c.strengths))] if c.strengths else []
     lines.append(("audit", f"{c.audited} proved comparisons were executed as well ({c.audited_share:.1%})"))
     for backend, files in c.sources.items():
         lines.append((f"{backend} traced", f"{len(files)} files: {_listed(files)}"))

@@ -135,6 +135,21 @@ def test_the_certificate_counts_what_was_compared():
     assert made.tests["deselected"] == 2
 
 
+def test_a_case_counts_as_proved_by_one_proof_and_as_unproved_without():
+    made = certify(
+        Run(
+            (
+                record(case="a", step="train_step", fingerprint="1", strength="exact"),
+                record(Kind.BITWISE, case="a", step="train_step", fingerprint="1"),
+                record(Kind.CLOSE, case="b", step="train_step", fingerprint="2"),
+                record(case="c", step="", observable="goldens"),
+            )
+        )
+    )
+    assert made.proved_cases == {"train_step": (1, 2)}
+    assert made.strengths == {"exact": 1, "unqualified": 1}
+
+
 def test_a_file_of_the_wrong_side_is_named():
     assert certify(full_run()).trespasses == ("linen: models/linen/layers.py",)
 
