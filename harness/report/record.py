@@ -156,10 +156,11 @@ def _cause(verdict: typing.Any) -> str:
     """One line that failures of one root share: operations and source lines, not the case. Empty for a pass."""
     if verdict:
         return "" if verdict.certificate.num_leaves or verdict.leaves else NOTHING
-    for finding in verdict.findings:
-        if finding.kind != "execution":
-            places = " against ".join(source for source in finding.sources if source)
-            return f"{finding.title}" + (f" at {places}" if places else "")
+    causes = [finding for finding in verdict.findings if finding.kind != "execution"]
+    causes.sort(key=lambda finding: not any(finding.sources))  # what has a source line says more than what has none
+    if causes:
+        places = " against ".join(source.partition(" < ")[0] for source in causes[0].sources if source)
+        return f"{causes[0].title}" + (f" at {places}" if places else "")
     if verdict.reason:
         return verdict.reason.splitlines()[0]
     bad = [leaf.name for leaf in verdict.leaves if not leaf.kind.agrees]

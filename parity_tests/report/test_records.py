@@ -1,5 +1,6 @@
 """Records survive their file, and every view is made of them alone."""
 
+import dataclasses
 import json
 
 import pytest
@@ -11,7 +12,7 @@ from harness.report.exits import Exit
 from harness.report.markdown import LIMIT_BYTES, markdown
 from harness.report.record import Record
 from harness.report.tail import Tail
-from harness.verdict import Kind
+from harness.verdict import Finding, Kind
 
 from .verdicts import SOURCES, outcome, record, verdict
 
@@ -31,6 +32,12 @@ def test_a_record_survives_json():
     assert made.cause == "first difference: mul at a.py:3 (f) against b.py:4 (g)"
     assert made.fingerprint == "ab12"
     assert "spoils" not in made.cause
+
+
+def test_the_cause_is_the_finding_with_a_source_line():
+    located = verdict(Kind.DIVERGED).findings[0]
+    both = dataclasses.replace(verdict(Kind.DIVERGED), findings=(Finding("1 output differs"), located))
+    assert from_verdict(both, "llama-1", "grads").cause == "first difference: mul at a.py:3 (f) against b.py:4 (g)"
 
 
 def test_a_damaged_record_is_refused_in_one_sentence():
