@@ -311,7 +311,8 @@ def test_one_cause_is_one_finding_with_line_scope_and_leaves():
     (finding,) = verdict.findings
     line = _norm.__code__.co_firstlineno + 2
     for source in finding.sources:
-        assert source.endswith(f"test_claims.py:{line} (_norm)")
+        assert source.split(" < ")[0].endswith(f"test_claims.py:{line} (_norm)")
+        assert "(_model.<locals>.layer)" in source
     assert finding.scope == "layers/norm"
     assert set(finding.leaves) == {"0", "1/head", "1/w"}
     assert "1e-05" in finding.operations[0] or "9.99" in finding.operations[0]
