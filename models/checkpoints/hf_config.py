@@ -67,12 +67,11 @@ def config_from_hf(attributes: Json) -> ModelConfig:
 
 def _write(architecture: Architecture, config: ModelConfig) -> dict[str, typing.Any]:
     source = _explicit(config)
-    written = [attribute for attribute in architecture.attributes if attribute.key]
     return {
         "architectures": [architecture.class_name],
         "model_type": architecture.model_type,
         "dtype": config.weight_dtype.value,
-        **{attribute.key: _spell(attribute, _pick(source, attribute)) for attribute in written},
+        **{item.key: _spell(item, _pick(source, item)) for item in architecture.attributes if item.key},
     }
 
 

@@ -1,10 +1,14 @@
 """How far a twin is from the Hugging Face truth, in units of how far Hugging Face's own float32 run is."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
-from harness import Verdict
+from harness import Program, Verdict
+from harness.measure import truth
 from harness.verdict import Certificate, Kind, LeafResult
 from models import ModelConfig, backend
 from models.checkpoints.huggingface import config_from_hf, params_from_hf
@@ -17,7 +21,9 @@ BACKENDS = ("linen", "nnx")
 UNIT_ROUNDOFF = 2.0**-24
 """Half the distance from 1 to the next float32."""
 LIMIT = 4.0
-"""One for all models. Seen on honest twins: see docs/witness.md; a fault shows as hundreds or more."""
+"""Of a run, one for all models; the evidence is in docs/witness.md. A fault shows as hundreds or more."""
+EXACT_LIMIT = 0.25
+"""Of what a twin means, free of rounding: the little that is left are literals held in float32."""
 
 
 def model_of(recording: Recording, *, scan_layers: bool = True) -> tuple[ModelConfig, Params]:
@@ -28,10 +34,23 @@ def model_of(recording: Recording, *, scan_layers: bool = True) -> tuple[ModelCo
 
 def logits_of(name: str, config: ModelConfig, params: Params, batch: Batch) -> np.ndarray:
     """The twin's logits at the valid positions `[valid positions, vocabulary]`; padding has segment 0."""
-    segment_ids = jnp.asarray(batch.valid, jnp.int32)
     with jax.default_matmul_precision("highest"):  # an accelerator's default would measure its short mantissa
-        logits = backend(name).apply(config, params, jnp.asarray(batch.tokens), segment_ids=segment_ids)
+        logits = _forward(name, config)(*_arguments(params, batch))
     return np.asarray(logits, np.float64)[batch.valid]
+
+
+def float64_logits_of(name: str, config: ModelConfig, params: Params, batch: Batch) -> np.ndarray:
+    """The same from the twin's own trace, every operation in float64: what the twin means, free of rounding."""
+    arguments = _arguments(params, batch)
+    return truth(Program(_forward(name, config), arguments), arguments)[0][batch.valid]
+
+
+def _forward(name: str, config: ModelConfig) -> Callable[[Params, Array, Array], Array]:
+    return lambda params, tokens, segment_ids: backend(name).apply(config, params, tokens, segment_ids=segment_ids)
+
+
+def _arguments(params: Params, batch: Batch) -> tuple[Params, Array, Array]:
+    return params, jnp.asarray(batch.tokens), jnp.asarray(batch.valid, jnp.int32)
 
 
 def ratio(logits: np.ndarray, recording: Recording) -> float:

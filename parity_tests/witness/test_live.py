@@ -6,7 +6,7 @@ import pytest
 from models.checkpoints.huggingface import load_hf, params_to_hf, save_hf
 
 from .cases import LENGTHS, RECORDED, draw_batch, random_attributes, random_batch
-from .ratio import BACKENDS, LIMIT, logits_of, model_of, ratio
+from .ratio import BACKENDS, EXACT_LIMIT, LIMIT, float64_logits_of, logits_of, model_of, ratio
 from .recordings import load
 
 pytestmark = pytest.mark.witness
@@ -23,8 +23,10 @@ def test_twins_agree_with_hugging_face_on_random_models(name, seed, record_prope
     heard, _ = recorded(attributes, random_batch(attributes["vocab_size"], seed), seed=seed)
     config, params = model_of(heard, scan_layers=seed % 2 == 0)
     found = {backend: ratio(logits_of(backend, config, params, heard.batch), heard) for backend in BACKENDS}
+    exact = ratio(float64_logits_of(BACKENDS[seed % 2], config, params, heard.batch), heard)
     record_property("ratio", {backend: round(value, 3) for backend, value in found.items()})
     assert max(found.values()) <= LIMIT, (found, attributes)
+    assert exact <= EXACT_LIMIT, (exact, attributes)
 
 
 @pytest.mark.parametrize("name", RECORDED)

@@ -11,7 +11,17 @@ from harness.goldens import read_blob
 from models.config import Layer, LayerNorm, RmsNorm, Rope
 
 from .cases import LENGTHS, RECORDED
-from .ratio import BACKENDS, LIMIT, logits_of, model_of, ratio, unheard, verdict
+from .ratio import (
+    BACKENDS,
+    EXACT_LIMIT,
+    LIMIT,
+    float64_logits_of,
+    logits_of,
+    model_of,
+    ratio,
+    unheard,
+    verdict,
+)
 from .recordings import FILES, ROOT, load
 
 
@@ -35,6 +45,14 @@ def test_twin_agrees_with_hugging_face(name, backend_name, layers, recording, pa
         logits = logits_of(backend_name, config, params, heard.batch)
         answer, family = verdict(logits, heard, name=backend_name), config.family
     parity.expect(answer, case=f"{name}-{backend_name}", observable="witness", family=family, layers=layers)
+
+
+@pytest.mark.parametrize("backend_name", BACKENDS)
+@pytest.mark.parametrize("name", RECORDED)
+def test_twin_means_what_hugging_face_means(name, backend_name, recording):
+    heard = recording(name)
+    config, params = model_of(heard)
+    assert ratio(float64_logits_of(backend_name, config, params, heard.batch), heard) <= EXACT_LIMIT
 
 
 def _attention(config, **changes):
@@ -72,6 +90,22 @@ def test_a_fault_in_the_model_is_heard(fault, recording, parity):
     logits = logits_of("linen", break_config(config), params, heard.batch)
     parity.control(verdict(logits, heard, name="linen"), case=name, fault=fault, localised="times as far")
     assert ratio(logits, heard) > 10 * LIMIT
+
+
+SMALL_FAULTS = {
+    "llama": lambda config: config.replace(norm=RmsNorm(1.001e-5)),
+    "gemma2": lambda config: config.replace(norm=RmsNorm(1.1e-6, True)),
+    "gpt2": lambda config: config.replace(norm=LayerNorm(1.001e-5)),
+}
+"""Epsilon off by so little that a float32 run can hardly show it, or not at all."""
+
+
+@pytest.mark.parametrize("name", RECORDED)
+def test_a_small_fault_is_seen_in_what_a_twin_means(name, recording):
+    heard = recording(name)
+    config, params = model_of(heard)
+    logits = float64_logits_of("linen", SMALL_FAULTS[name](config), params, heard.batch)
+    assert ratio(logits, heard) > 2 * EXACT_LIMIT
 
 
 @pytest.mark.parametrize("name", RECORDED)
