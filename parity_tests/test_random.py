@@ -1,6 +1,6 @@
 """Random configs: a covering set in which every pair of knob values occurs, and Hypothesis draws by stratum.
 
-Each config is proved from its traces; what is not proved is measured. A stable twentieth of the proved ones is executed op by
+Each config is proved from its traces; what is not proved is measured. A stable share of the proved ones is executed op by
 op as an audit, where equal denotation must mean equal bits.
 """
 
@@ -20,7 +20,7 @@ from harness.verdict import Kind
 COVERING = space.covering()
 REGRESSIONS = sorted((pathlib.Path(__file__).parent / "regressions").glob("*.json"))
 EXAMPLES = {"train_step": 12, "loss_and_grads": 9, "forward": 9, "prefill": 9, "generate": 9}
-AUDITED_SHARE = 20
+AUDITED_SHARE = 14
 
 
 def _compare(case, parity):
