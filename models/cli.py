@@ -39,13 +39,15 @@ FAMILIES: dict[str, ModelConfig] = {
 
 def train(  # noqa: PLR0913  (a command's options are its arguments)
     *,
-    family: typing.Annotated[str, typer.Option(help="Train a small byte-level model of this family.")] = "llama",
+    family: typing.Annotated[
+        str | None, typer.Option(help="Train a small byte-level model of llama (the default), gpt3 or gemma2.")
+    ] = None,
     config: typing.Annotated[
         pathlib.Path | None, typer.Option(help="A JSON file with a whole ModelConfig, instead of --family.")
     ] = None,
     backend: typing.Annotated[str, typer.Option(help="Which twin trains: linen or nnx.")] = "nnx",
     steps: typing.Annotated[int, typer.Option(min=1, help="Optimizer steps in all; the rate decays over them.")] = 300,
-    batch: typing.Annotated[int, typer.Option(min=1, help="Rows a step.")] = 16,
+    batch: typing.Annotated[int, typer.Option(min=1, help="Rows a step.")] = 8,
     length: typing.Annotated[int, typer.Option(min=2, help="Tokens a row.")] = 256,
     learning_rate: typing.Annotated[float, typer.Option(help="Peak learning rate.")] = 3e-3,
     text: typing.Annotated[
@@ -68,8 +70,8 @@ def train(  # noqa: PLR0913  (a command's options are its arguments)
     One document in twenty is held out. The run's directory holds a checkpoint of the first state and of the last one,
     and metrics.jsonl with one line a step. Ctrl-C saves and stops; the same command with the same --out goes on.
 
-    Example: paraflax train --family llama --backend nnx --out runs/a
-    and then paraflax train --family llama --backend linen --from runs/a/0 --out runs/b, which has the same losses.
+    `paraflax train --family llama --backend nnx --out runs/a` trains one twin;
+    `paraflax train --family llama --backend linen --from runs/a/0 --out runs/b` then has the same loss at every step.
     """
     from . import backend as backend_named
     from .training.data import read_corpus
@@ -111,13 +113,15 @@ def list_presets() -> None:
     rich.console.Console().print(table)
 
 
-def _model(family: str, file: pathlib.Path | None, length: int) -> ModelConfig:
+def _model(family: str | None, file: pathlib.Path | None, length: int) -> ModelConfig:
     """The model to train, able to read bytes and rows of this length."""
     from .training.data import NUM_TOKENS
 
-    if file is None and family not in FAMILIES:
+    if family is not None and file is not None:
+        raise ConfigError("--family", family, "is given together with --config, which says it all", "give one of them")
+    if file is None and (family or "llama") not in FAMILIES:
         raise ConfigError("--family", family, f"must be one of {', '.join(FAMILIES)}", "name one, or pass --config")
-    model = FAMILIES[family] if file is None else _read_config(file)
+    model = FAMILIES[family or "llama"] if file is None else _read_config(file)
     if model.vocab_size < NUM_TOKENS:
         rule = f"must be at least {NUM_TOKENS} for bytes and three special tokens"
         raise ConfigError("vocab_size", model.vocab_size, rule, "use 264")

@@ -14,11 +14,9 @@ import pytest
 import models
 from models.checkpoints import (
     CheckpointError,
-    Layout,
     items,
     load,
     manifest,
-    native,
     read_tree,
     restore,
     save,
@@ -254,11 +252,6 @@ def test_a_negative_step_is_refused(saved, tmp_path):
     with pytest.raises(CheckpointError) as error:
         _restore(path, twin="nnx")
     assert "no step is negative" in _message(error)
-
-
-def test_a_state_with_more_than_random_streams_has_no_place_in_the_linen_layout():
-    leaf = native.NativeLeaf("aux/decoder/routing/table", np.zeros(3))
-    assert not store._dropped(Layout.LINEN, leaf)
 
 
 @pytest.mark.parametrize("place", ["items.write", "manifest.write", "atomic._flush", "atomic._publish"])

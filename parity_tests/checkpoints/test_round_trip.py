@@ -6,6 +6,7 @@ import pytest
 
 import models
 from models.checkpoints import (
+    CheckpointError,
     Layout,
     load,
     read_manifest,
@@ -93,6 +94,29 @@ def test_the_final_layout_adds_only_the_random_state(tmp_path):
     nnx = read_tree(_saved(tmp_path / "nnx", "nnx", model)[0])
     assert linen.keys() < nnx.keys()
     assert {path[:2] for path in nnx.keys() - linen.keys()} == {("nnx_aux", "model")}
+
+
+class _WithTable:
+    """A twin whose model keeps a leaf that is neither a parameter nor random state."""
+
+    name = "with a table"
+
+    def params_of(self, state):
+        return {"decoder/norm/scale": state["model"]["decoder"]["norm"]["scale"]}
+
+
+def test_a_leaf_of_any_other_kind_is_kept_and_never_dropped(tmp_path):
+    table = jax.numpy.arange(6).reshape(2, 3)
+    state = {
+        "model": {"decoder": {"norm": {"scale": jax.numpy.ones(3)}, "routing": {"table": table}}},
+        "optimizer": {"step": jax.numpy.uint32(STEP)},
+    }
+    save(tmp_path / "final", state, backend=_WithTable(), config=config())
+    kept = read_tree(tmp_path / "final")["nnx_aux", "model", "decoder", "routing", "table"]
+    np.testing.assert_array_equal(kept, table)
+    with pytest.raises(CheckpointError, match="aux/decoder/routing/table: has no place in layout 'linen'"):
+        save(tmp_path / "linen", state, backend=_WithTable(), config=config(), layout=Layout.LINEN)
+    assert not saved_steps(tmp_path / "linen")
 
 
 def test_the_step_is_int32_on_disk_and_uint32_in_nnx(tmp_path):

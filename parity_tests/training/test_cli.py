@@ -22,6 +22,11 @@ def test_an_unknown_family_is_refused():
         cli.train(family="lama")
 
 
+def test_a_family_and_a_config_file_together_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="together with --config"):
+        cli.train(family="gpt3", config=_config_file(tmp_path, models.preset("llama-tiny")))
+
+
 def test_an_unknown_backend_is_refused():
     with pytest.raises(ConfigError, match="one of linen, nnx"):
         cli.train(backend="haiku")
