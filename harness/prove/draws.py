@@ -7,11 +7,11 @@ programs agree for all values of the paired variables, they are the same functio
 
 import collections
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from .params import token
 from .sources import scopes
-from .terms import Graph, Node, reachable
+from .terms import Graph, Node
 
 _Group = tuple[bytes, ...]
 
@@ -29,9 +29,9 @@ class Draws:
         return sum(len(group) for group in self.by_order.values())
 
 
-def find(roots: Sequence[Node]) -> Draws:
-    """Every draw under the roots whose key does not depend on a loop's own data."""
-    draws = [node for node in reachable(roots).values() if _liftable(node)]
+def find(nodes: Iterable[Node]) -> Draws:
+    """Every draw among the nodes whose key does not depend on a loop's own data."""
+    draws = [node for node in nodes if _liftable(node)]
     draws.sort(key=lambda node: (node.origin.order, node.digest))
     by_stage, by_order = collections.defaultdict(list), collections.defaultdict(list)
     for node in draws:

@@ -5,6 +5,7 @@ What is not understood raises `Unmodelled`, and the equation that holds it can t
 
 import dataclasses
 import enum
+import functools
 import hashlib
 import struct
 import typing
@@ -40,6 +41,11 @@ def token(value: typing.Any) -> bytes:
 
 
 def _sequence(value: typing.Sequence[typing.Any]) -> bytes:
+    for item in value:
+        if type(item) is not int:
+            break
+    else:  # shapes, axes and dimension numbers, formatted at once
+        return (b"(" + b"i%d;" * len(value) + b")") % tuple(value)
     return b"(" + b"".join([token(item) for item in value]) + b")"
 
 
@@ -71,9 +77,12 @@ def _other(value: typing.Any) -> bytes:
     if isinstance(value, _PRNGImpl):
         return b"P" + _text(_prng_name(value))
     if isinstance(value, np.dtype) or _is_key_dtype(value):
+        _ENCODERS[type(value)] = dtype_token
         return dtype_token(value)
     if isinstance(value, enum.Enum):
-        return b"E" + _text(type(value).__qualname__) + _text(value.name)
+        kind = b"E" + _text(type(value).__qualname__)
+        _ENCODERS[type(value)] = lambda member: kind + _text(member.name)
+        return kind + _text(value.name)
     if isinstance(value, type) and issubclass(value, np.generic):
         return dtype_token(np.dtype(value))
     if isinstance(value, np.integer):
@@ -135,8 +144,13 @@ def array_token(value: typing.Any) -> bytes:
     return dtype_token(array.dtype) + _sequence(array.shape) + digest(np.ascontiguousarray(array).tobytes())
 
 
-def params_token(params: typing.Mapping[str, typing.Any], ignored: typing.Collection[str] = ()) -> bytes:
+def params_token(params: typing.Mapping[str, typing.Any], ignored: frozenset[str] = frozenset()) -> bytes:
     """All parameters by name, but those that a per-primitive table gives a reason to ignore."""
     if not params:
         return b""
-    return b"".join([_text(name) + token(params[name]) for name in sorted(params) if name not in ignored])
+    return b"".join([name + token(params[key]) for key, name in _counted(tuple(params), ignored)])
+
+
+@functools.cache
+def _counted(names: tuple[str, ...], ignored: frozenset[str]) -> tuple[tuple[str, bytes], ...]:
+    return tuple((name, _text(name)) for name in sorted(names) if name not in ignored)

@@ -55,7 +55,8 @@ class Form:
         self.weak += [f"input {leaf.name}" for leaf in traced.inputs if leaf.weak_type and leaf.one_sided is None]
         for words in self.weak:
             self.evaluator.facts.add("weak type", words)
-        self.draws = drawing.find(list(self.outputs.values()))
+        self.under = reachable(self.outputs.values())
+        self.draws = drawing.find(self.under.values())
 
     def _input(self, leaf: Leaf, side: str) -> Node:
         name = token((leaf.name,) if leaf.one_sided is None else (leaf.name, side, "one-sided"))
@@ -70,14 +71,16 @@ class Form:
 
     def lift(self, *, stages: bool) -> None:
         """Exchange draws for variables."""
-        lifted = drawing.lift(self.evaluator.graph, list(self.outputs.values()), self.draws, stages=stages)
-        self.outputs = dict(zip(self.outputs, lifted, strict=True))
+        if self.draws.count:
+            lifted = drawing.lift(self.evaluator.graph, list(self.outputs.values()), self.draws, stages=stages)
+            self.outputs = dict(zip(self.outputs, lifted, strict=True))
+            self.under = reachable(lifted)
 
     def unmodelled(self) -> str | None:
         """What was not modelled, if an output depends on it or the program has effects."""
         if self.effects:
             return f"{self.program.name} has effects that are not modelled: {self.effects[0]}"
-        for node in reachable(self.outputs.values()).values():
+        for node in self.under.values():
             if node.op == "unmodelled":
                 at = sources.source_line(node)
                 return f"{self.program.name}: {node.attrs}" + (f", at {at}" if at else "")
@@ -251,12 +254,13 @@ def _certificate(a: Program, b: Program, forms) -> Certificate:
                 conversions[place] = f"{leaf.dtype} compared as {leaf.converted}"
     used, ignored, used_rules, files, count = [], [], set(), {}, 0
     for name, form in zip(_names(a, b), forms or (), strict=False):
-        under = reachable(form.outputs.values())
         for leaf in form.program.inputs:
             if leaf.one_sided is not None:
-                (used if form.inputs[leaf.name].digest in under else ignored).append(f"{name}: {'/'.join(leaf.path)}")
+                (used if form.inputs[leaf.name].digest in form.under else ignored).append(
+                    f"{name}: {'/'.join(leaf.path)}"
+                )
         used_rules |= form.evaluator.graph.rules_used
-        files[name] = sources.files(under.values())
+        files[name] = sources.files(form.under.values())
         count = max(count, form.draws.count)
     return Certificate(
         sources=files, num_leaves=len(leaves), num_elements=sum(leaf.num_elements for leaf in leaves),
