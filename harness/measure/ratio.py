@@ -25,10 +25,7 @@ CALIBRATION: dict[str, typing.Any] = json.loads(_CALIBRATION.read_text())
 K: float = CALIBRATION["K"]
 """Largest noise ratio that counts as rounding."""
 LITERAL_BOUND: float = CALIBRATION["literal_bound"]
-"""Allowed difference of the two truths relative to the largest true value: a literal held in float32 costs this."""
-CANCELLATION = 1e3
-"""Float64 roundings allowed where the true value cancels: the float32 error says how strongly it does."""
-_FLOAT64 = 2.0**-53
+"""Allowed conditioned difference of the two truths: what a literal held in float32 costs. Narrower ones get no more."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,15 +79,17 @@ class Noise:
         )
 
     @property
-    def literal_gap(self) -> float:
-        """Relative difference of the truths, less what float64 loses by cancellation."""
-        cancelled = CANCELLATION * _FLOAT64 / self.roundoff * max(self.error_a, self.error_b)
-        return _divide(max(0.0, self.gap - cancelled), self.scale)
+    def conditioned_gap(self) -> float:
+        """Difference of the truths relative to the largest true value, or to what the leaf's condition makes of it.
+
+        An error of many roundings says that the leaf amplifies small changes so many times, a literal's rounding too.
+        """
+        return _divide(self.gap, max(self.scale, max(self.error_a, self.error_b) / self.roundoff))
 
     @property
     def gap_ratio(self) -> float:
         """Difference of the truths in units of what is allowed; up to 1 is agreement."""
-        return self.literal_gap / LITERAL_BOUND
+        return self.conditioned_gap / LITERAL_BOUND
 
     @property
     def severity(self) -> float:

@@ -55,7 +55,8 @@ class Observation:
 
     def as_verdict(self) -> Verdict:
         """The same answer in the shape of a Verdict, for reports."""
-        results = tuple(LeafResult(found.leaf, Kind.DIVERGED, detail=found.text(self.names)) for found in self.mismatches)
+        texts = [(found.leaf, found.text(self.names)) for found in self.mismatches]
+        results = tuple(LeafResult(leaf, Kind.DIVERGED, detail=text) for leaf, text in texts)
         finding = Finding(f"{self.observable} differ", leaves=tuple(found.leaf for found in self.mismatches))
         return Verdict(
             self.kind,
