@@ -66,8 +66,10 @@ def _all(names: typing.Iterable[str]) -> dict[typing.Any, str]:
     return {_BY_NAME[name]: name for name in names if name in _BY_NAME}
 
 
-ELEMENTWISE = frozenset(_ELEMENTWISE.split())
-PURE = _all([*_ELEMENTWISE.split(), *_OTHERS.split()]) | {_BY_NAME["add_any"]: "add"}
+# The cotangents' sum is a sum. No operation may be another's name and a digit: a term's digest puts a number behind it.
+_RENAMED = {_BY_NAME["add_any"]: "add", _BY_NAME["exp2"]: "exp_base_2"}
+ELEMENTWISE = frozenset(_ELEMENTWISE.split()) - {"exp2"} | {"exp_base_2"}
+PURE = _all([*_ELEMENTWISE.split(), *_OTHERS.split()]) | _RENAMED
 IDENTITIES = _all(_IDENTITIES.split())
 CALLS = {_BY_NAME[name]: parameter for name, parameter in _CALLS.items() if name in _BY_NAME}
 SCAN, WHILE, COND = _BY_NAME["scan"], _BY_NAME["while"], _BY_NAME["cond"]

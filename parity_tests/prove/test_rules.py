@@ -1,6 +1,7 @@
 """Every rewrite rule: both of its sides are run on awkward values, and a proof that needs it names it."""
 
 import dataclasses
+import re
 from collections.abc import Callable
 
 import jax
@@ -11,6 +12,7 @@ from jax import lax
 
 from harness import Kind, Program, prove, settings
 from harness.prove import RULES, Strength
+from harness.prove.primitives import PURE
 
 from .eager import Interpreter, awkward, same_bits
 
@@ -122,3 +124,10 @@ def test_every_rule_has_an_example():
 
 def test_every_rule_has_an_argument():
     assert all(rule.argument and rule.name for rule in RULES)
+
+
+def test_no_operation_is_another_followed_by_digits_with_as_many_operands():
+    """A term's digest begins with the operation's name, a number and the number of operands."""
+    names = set(PURE.values())
+    pairs = {(name, other) for name in names for other in names if re.fullmatch(re.escape(name) + r"\d+", other)}
+    assert pairs <= {("atan", "atan2")}  # one operand against two
