@@ -6,6 +6,7 @@ first, and arrays come back as NumPy arrays exactly as stored.
 
 import dataclasses
 import pathlib
+import typing
 from collections.abc import Collection, Mapping
 
 import jax
@@ -26,9 +27,9 @@ class StoredLeaf:
     dtype: str
 
 
-def nest(leaves: Mapping[Path, object]) -> dict[str, object]:
+def nest(leaves: Mapping[Path, object]) -> dict[str, typing.Any]:
     """Leaves by path as nested dictionaries. The optimizer chain at the top is a list, with None for an empty slot."""
-    tree: dict[str, object] = {}
+    tree: dict[str, typing.Any] = {}
     for path, leaf in leaves.items():
         node = tree
         for part in path[:-1]:
@@ -41,7 +42,7 @@ def nest(leaves: Mapping[Path, object]) -> dict[str, object]:
     return tree
 
 
-def flatten(tree: object) -> dict[Path, object]:
+def flatten(tree: object) -> dict[Path, typing.Any]:
     """The inverse of `nest`: every leaf by path; empty slots and empty containers are no leaves."""
     found, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {path_strings(path): leaf for path, leaf in found}
@@ -91,7 +92,7 @@ def read(items: pathlib.Path, paths: Collection[Path] | None = None) -> dict[Pat
     return {path: np.asarray(leaf) for path, leaf in flatten(restored).items()}
 
 
-def _metadata(items: pathlib.Path) -> object:
+def _metadata(items: pathlib.Path) -> typing.Any:
     try:
         with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
             found = reader.metadata(items).item_metadata

@@ -54,7 +54,7 @@ class Manifest:
 
 def digest(array: np.ndarray) -> str:
     """SHA-256 of the array's bytes in C order."""
-    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8)).hexdigest()
+    return hashlib.sha256(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data).hexdigest()
 
 
 def file_table(directory: pathlib.Path) -> dict[str, tuple[int, str]]:

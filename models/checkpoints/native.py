@@ -26,7 +26,7 @@ class NativeLeaf:
     @property
     def prng(self) -> str | None:
         """The generator's name if the leaf is a typed key, else None."""
-        return str(self.value.dtype) if jax.dtypes.issubdtype(self.value.dtype, jax.dtypes.prng_key) else None
+        return str(self.value.dtype) if jax.numpy.issubdtype(self.value.dtype, jax.dtypes.prng_key) else None
 
 
 def step_of(state: object) -> int:
@@ -69,7 +69,7 @@ def to_stored(layout: Layout, leaf: NativeLeaf) -> jax.Array:
 def from_stored(leaf: NativeLeaf, array: np.ndarray) -> jax.Array:
     """The inverse of `to_stored`, for the leaf's place in a state. Only the step changes its dtype."""
     if leaf.prng is not None:
-        return jax.random.wrap_key_data(array, impl=_generator(leaf.value))
+        return jax.random.wrap_key_data(jax.numpy.array(array), impl=_generator(leaf.value))
     if leaf.name == STEP:
         if array < 0:
             raise CheckpointError(STEP, f"is {int(array)}, and no step is negative", "save the state again")

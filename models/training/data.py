@@ -7,6 +7,7 @@ state is all that a run needs to go on with the same bits.
 """
 
 import dataclasses
+import functools
 import hashlib
 import pathlib
 import sysconfig
@@ -14,6 +15,7 @@ import typing
 from collections.abc import Iterator, Sequence
 
 import grain
+import jax.numpy as jnp
 import numpy as np
 
 from .batch import FIELDS, Batch
@@ -124,9 +126,10 @@ class Rows:
     documents: tuple[Document, ...]
     length: int
 
-    def __post_init__(self) -> None:
-        ends = np.cumsum([document.size + 2 for document in self.documents])
-        object.__setattr__(self, "_ends", ends)
+    @functools.cached_property
+    def _ends(self) -> np.ndarray:
+        """Where each document ends in the line of all tokens."""
+        return np.cumsum([document.size + 2 for document in self.documents])
 
     def __len__(self) -> int:
         return -(-(int(self._ends[-1]) - 1) // self.length)
@@ -192,13 +195,13 @@ class Batches:
         return self
 
     def __next__(self) -> Batch:
-        return Batch(**next(self._iterator))
+        return _batch(next(self._iterator))
 
     def state(self) -> dict[str, int]:
         """Where the stream stands, as plain JSON."""
         return self._iterator.get_state()
 
-    def restore(self, state: dict[str, int]) -> None:
+    def restore(self, state: typing.Any) -> None:
         """Goes on from a state: the next batch is the one that would have come."""
         self._iterator.set_state(state)
 
@@ -211,7 +214,11 @@ def held_out_batches(rows: Rows, *, batch_size: int, max_batches: int) -> list[B
     blank |= {"inputs": np.full(rows.length, PAD, np.int32), "targets": np.full(rows.length, PAD, np.int32)}
     chosen.extend([blank] * (-count % batch_size))
     groups = [chosen[start : start + batch_size] for start in range(0, len(chosen), batch_size)]
-    return [Batch(**{name: np.stack([row[name] for row in group]) for name in FIELDS}) for group in groups]
+    return [_batch({name: np.stack([row[name] for row in group]) for name in FIELDS}) for group in groups]
+
+
+def _batch(fields: dict[str, np.ndarray]) -> Batch:
+    return Batch(**{name: jnp.asarray(array) for name, array in fields.items()})
 
 
 def num_bytes(batch: Batch) -> int:

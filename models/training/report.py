@@ -42,8 +42,9 @@ class Report:
             rich.progress.TextColumn("[bold]{task.fields[state]}"), rich.progress.BarColumn(),
             rich.progress.MofNCompleteColumn(), rich.progress.TextColumn("{task.fields[rate]}"),
             rich.progress.TextColumn("ETA"), rich.progress.TimeRemainingColumn(), console=self.console,
-        ) as self._progress:
-            self._task = self._progress.add_task("", total=total, completed=first, state="compiling", rate="")
+        ) as progress:
+            self._progress = progress
+            self._task = progress.add_task("", total=total, completed=first, state="compiling", rate="")
             yield
 
     def rows(self, rows: Sequence[Row]) -> None:
@@ -116,4 +117,4 @@ def _to_tensorboard(directory: pathlib.Path, rows: Sequence[Row]) -> None:
     with SummaryWriter(str(directory)) as writer:
         for row in rows:
             for name in row.keys() - {STEP}:
-                writer.add_scalar(name, row[name], row[STEP])
+                writer.add_scalar(name, row[name], int(row[STEP]))
