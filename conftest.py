@@ -58,4 +58,4 @@ def _own_models(config: pytest.Config) -> None:
         )
     from jaxtyping import install_import_hook
 
-    install_import_hook(["models.ops", "models.training.objectives"], "beartype.beartype")
+    install_import_hook(["models.ops"], "beartype.beartype")

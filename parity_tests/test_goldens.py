@@ -1,13 +1,10 @@
 """Goldens: every recorded case against the code as it is, none missing, none unused."""
 
-import pathlib
-
 import pytest
 
 from harness.subjects.compact import SUBJECT
+from parity_tests.witness.recordings import FILES
 
-ROOT = pathlib.Path(__file__).resolve().parents[1] / "goldens"
-WITNESSES = sorted(f"witness/{path.name}" for path in (ROOT / "witness").glob("*"))
 CASES = {case.id: case for case in SUBJECT.golden_cases()}
 
 
@@ -20,4 +17,5 @@ def test_case_matches_its_golden(case_id, parity):
 
 @pytest.mark.gate
 def test_no_golden_is_missing_unused_or_damaged_and_each_side_is_its_own(parity):
-    parity.account(SUBJECT, extra=WITNESSES)
+    assert set(SUBJECT.golden_files) == set(FILES)
+    parity.account(SUBJECT)

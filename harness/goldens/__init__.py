@@ -1,7 +1,7 @@
 """Recorded, reviewed facts about cases: small sorted text files, compared by meaning, written only on purpose."""
 
 from .compare import NUMBER_BOUND, Difference, compare, verdict_of
-from .golden import Golden, GoldenError, filename_of, number, parse, read_number
+from .golden import Golden, GoldenError, expected_files, filename_of, number, parse, read_number
 from .store import (
     MANIFEST,
     Status,
@@ -18,7 +18,7 @@ from .store import (
 )
 
 __all__ = [
-    "Golden", "GoldenError", "filename_of", "number", "read_number", "parse",
+    "Golden", "GoldenError", "expected_files", "filename_of", "number", "read_number", "parse",
     "Difference", "compare", "verdict_of", "NUMBER_BOUND",
     "MANIFEST", "Status", "read", "write", "check", "status", "read_blob", "write_blob", "remove",
     "propose", "proposals", "reject",

@@ -9,7 +9,7 @@ import typer
 
 from ..report.exits import Exit
 from .compare import compare
-from .golden import Golden, GoldenError, filename_of
+from .golden import Golden, GoldenError, expected_files, filename_of
 from .store import (
     check,
     proposals,
@@ -63,7 +63,7 @@ def show_status(
     found = _subject(subject)
     cases = [case for case in found.golden_cases() if _matches(pattern, filename_of(case))]
     current = [found.golden(case) for case in cases]
-    state = status_of(goldens, [filename_of(case) for case in found.golden_cases()], current=current)
+    state = status_of(goldens, expected_files(found), current=current)
     typer.echo(state.explain() or f"{len(state.present)} goldens, none missing, unused, damaged or pending")
     verdicts = {golden.filename: check(goldens, golden) for golden in current if golden.filename not in state.missing}
     for name, verdict in verdicts.items():
@@ -148,7 +148,7 @@ def prune(subject: SubjectOption = None, goldens: DirectoryOption = ROOT) -> Non
     """Remove text goldens that no case has; other files are left to whoever wrote them."""
     refuse_under_ci("prune")
     found = _subject(subject)
-    for name in status_of(goldens, [filename_of(case) for case in found.golden_cases()]).unused:
+    for name in status_of(goldens, expected_files(found)).unused:
         if name.endswith(".txt"):
             remove(goldens, name)
             typer.echo(f"removed: {name}")

@@ -74,6 +74,11 @@ def filename_of(case: typing.Any) -> str:
     return f"{getattr(case.config, 'family', case.subject)}/{case.id}.txt"
 
 
+def expected_files(subject: typing.Any) -> list[str]:
+    """The file of every case with a golden, and the subject's other recorded files (`golden_files`)."""
+    return [*(filename_of(case) for case in subject.golden_cases()), *getattr(subject, "golden_files", ())]
+
+
 def number(value: float, *, scale: float | None = None) -> str:
     """A float64 truth as text; `scale` is the magnitude that differences are held against (default: the value's)."""
     text = repr(float(value))

@@ -21,7 +21,7 @@ STYLES = {
     Kind.DIVERGED: "bold red",
     Kind.UNDECIDED: "yellow",
 }
-ORDER = ("logits", "loss", "grads", "state", "eval", "decode", "shardings", "checkpoints", "goldens", "census", "cost")
+ORDER = ("logits", "loss", "grads", "state", "eval", "decode", "shardings", "checkpoints", "goldens", "census", "witness", "cost")
 NARROW = 90
 SHOWN_CAUSES = 12
 

@@ -100,17 +100,15 @@ class Recorder:
         verdict = goldens.check(self.goldens, current)
         return self.expect(verdict, case=case, observable="goldens", named=current.case_id, **extra)
 
-    def account(self, subject: typing.Any, *, extra: Iterable[str] = ()) -> None:
-        """Holds the goldens' directory against the subject's cases (and `extra` files), and fails when it is not
-        complete.
+    def account(self, subject: typing.Any) -> None:
+        """Holds the goldens' directory against what the subject records, and fails when it is not complete.
 
         Notes for the certificate what is missing, unused or damaged, and which sources either side's trace may not
         contain.
         """
         from .. import goldens
 
-        expected = [goldens.filename_of(case) for case in subject.golden_cases()]
-        status = goldens.status(self.goldens, [*expected, *extra])
+        status = goldens.status(self.goldens, goldens.expected_files(subject))
         found = {name: getattr(status, name) for name in ("missing", "unused", "damaged", "pending")}
         forbidden = {name: list(parts) for name, parts in subject.forbidden_sources.items()}
         self.stream.write("session", goldens=found, forbidden=forbidden, accounted=[self.nodeid])

@@ -32,6 +32,7 @@ class Subject(typing.Protocol):
     backends: tuple[str, ...]
     steps: tuple[str, ...]
     forbidden_sources: dict[str, tuple[str, ...]]
+    golden_files: tuple[str, ...]  # recorded files beside the cases' own, relative to the goldens' directory
 
     def case(self, config: typing.Any, step: str, *, mesh: str | None = None, label: str | None = None) -> Case:
         """The case of a config under a step."""

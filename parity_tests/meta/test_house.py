@@ -46,19 +46,27 @@ def test_imports_follow_the_arrows(path):
         assert not [name for name in names if _starts(name, "flax.linen", "models.linen")]
 
 
+# What one API needs and the other does not: Linen's train state is flax's own class, and NNX carries between its calls
+# what Linen keeps in module fields and variable collections.
+OWN_CLASSES = {
+    "linen": {"Keys"},
+    "nnx": {"Context", "ModelStructure", "Output", "TrainStateNNX"},
+}
+
+
 def _classes(twin):
     found = {}
     for path in sorted((ROOT / "models" / twin).glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
-        names = [node.name for node in tree.body if isinstance(node, ast.ClassDef)]
-        found[path.name] = sorted(name.replace("NNX", "").replace("Linen", "") for name in names)
+        names = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+        found[path.name] = names - OWN_CLASSES[twin]
     return found
 
 
 def test_twins_have_the_same_files_and_classes():
     linen, nnx = (_classes(twin) for twin in TWINS)
     assert linen == nnx
-    assert "decoder.py" in linen
+    assert {"DecoderLayer", "Block", "Decoder"} <= linen["decoder.py"]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=_name)

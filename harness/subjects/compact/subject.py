@@ -34,6 +34,9 @@ class CompactSubject:
     name: str = "compact"
     backends: tuple[str, ...] = ("linen", "nnx")
     steps: tuple[str, ...] = tuple(programs.STEPS)
+    golden_files: tuple[str, ...] = tuple(
+        f"witness/{model}.{ending}" for model in ("gemma2", "gpt2", "llama") for ending in ("npz", "tsv")
+    )
     forbidden_sources: typing.Any = dataclasses.field(
         default_factory=lambda: {"linen": ("models/nnx/",), "nnx": ("models/linen/",)}
     )
