@@ -27,7 +27,7 @@ from .store import (
 )
 
 SHOWN = 12
-EPILOG = "Exit codes: 0 every golden is there and current, 1 something differs or is missing, 2 usage, 3 undecided."
+EPILOG = "Exit codes: 0 every golden is there and current, 1 one differs, 2 usage, or one is missing or damaged, 3 undecided."
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -58,9 +58,13 @@ def show_status(
 ) -> None:
     """Say which goldens are missing, damaged, unused, pending, changed, or recorded under other library versions.
 
-    The code is traced for every case, so this takes as long as the goldens' tests.
+    The files are looked at first; then the code is traced for every case, which takes as long as the goldens' tests.
     """
     found = _subject(subject)
+    files = status_of(goldens, expected_files(found))
+    if not files.clean:
+        typer.echo(files.explain(), err=True)
+        raise typer.Exit(Exit.USAGE)
     cases = [case for case in found.golden_cases() if _matches(pattern, filename_of(case))]
     current = [found.golden(case) for case in cases]
     state = status_of(goldens, expected_files(found), current=current)
@@ -69,7 +73,7 @@ def show_status(
     for name, verdict in verdicts.items():
         if not verdict and name not in state.damaged:
             typer.echo(f"golden {name}: {verdict.kind}; {verdict.reason}")
-    bad = not state.clean or any(verdict.kind.name == "DIVERGED" for verdict in verdicts.values())
+    bad = any(verdict.kind.name == "DIVERGED" for verdict in verdicts.values())
     undecided = any(verdict.kind.name == "UNDECIDED" for verdict in verdicts.values())
     raise typer.Exit(Exit.DIVERGENCE if bad else Exit.UNDECIDED if undecided else Exit.PARITY)
 

@@ -2,6 +2,7 @@
 
 import importlib
 import importlib.metadata
+import sys
 import typing
 from collections.abc import Iterable, Iterator
 
@@ -94,4 +95,14 @@ def _load(path: str) -> Subject:
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError) as error:
-        raise SubjectError(f"subject {path!r}: cannot be loaded ({error}); name an importable module:object.") from None
+        why = _shadowed(error) or f"cannot be loaded ({error}); name an importable module:object"
+        raise SubjectError(f"subject {path!r}: {why}.") from None
+
+
+def _shadowed(error: Exception) -> str:
+    """What to say when a plain file stands where the subject expects a package of that name."""
+    top = (getattr(error, "name", None) or "").partition(".")[0]
+    module = sys.modules.get(top)
+    if module is None or hasattr(module, "__path__"):
+        return ""
+    return f"needs the package {top!r}, which the file {module.__file__} shadows; rename or move that file"
