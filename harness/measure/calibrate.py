@@ -10,7 +10,7 @@ import pathlib
 import platform
 import sys
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -81,28 +81,34 @@ def rows(name: str, a: Program, b: Program, runners: Runners) -> Iterator[Row]:
 
 def evidence() -> dict[str, typing.Any]:
     """Everything that goes into `calibration.json`."""
-    honest, faults = _by_name(honest_rows(), max), _by_name(fault_rows(), min)
-    largest, gap = max(row.ratio for row in honest), max(row.gap for row in honest)
+    honest = {row.name: _figures(row) for row in _by_name(honest_rows(), _largest)}
+    faults = {row.name: _figures(row) for row in _by_name(fault_rows(), _least)}
+    largest, gap = (max(figures[key] for figures in honest.values()) for key in ("ratio", "gap"))
     return {
         "K": 2.0 ** math.ceil(math.log2(2 * largest)),
         "literal_bound": 10.0 ** math.ceil(math.log10(2 * gap)),
-        "honest": {row.name: _figures(row) for row in honest},
-        "faults": {row.name: _figures(row) for row in faults},
+        "honest": honest,
+        "faults": faults,
         "environment": {"jax": jax.__version__, "machine": platform.machine(), "platform": jax.default_backend()},
     }
 
 
-def _by_name(found: Iterator[Row], choose: typing.Any) -> list[Row]:
+def _by_name(found: Iterator[Row], choose: Callable[[list[Row]], Row]) -> list[Row]:
     by_name: dict[str, list[Row]] = {}
     for row in found:
         print(f"{row.name}: ratio {row.ratio:.3g} at {row.leaf}, gap {row.gap:.3g}", flush=True)
         by_name.setdefault(row.name, []).append(row)
-    return [choose(group, key=lambda row: max(row.ratio, row.gap * 1e9)) for group in by_name.values()]
+    return [choose(group) for group in by_name.values()]
 
 
-def _severity(row: Row) -> float:
-    """One number to rank by: the ratio, or the gap in float32 roundings."""
-    return max(row.ratio, row.gap * 2.0**24)
+def _largest(group: list[Row]) -> Row:
+    """What an honest pair may cost: the largest ratio and the largest gap of any seed."""
+    return max(group, key=lambda row: row.ratio)._replace(gap=max(row.gap for row in group))
+
+
+def _least(group: list[Row]) -> Row:
+    """The seed on which a fault shows least: by its gap in float32 roundings, or by its ratio."""
+    return min(group, key=lambda row: max(row.ratio, row.gap * 2.0**24))
 
 
 def _figures(row: Row) -> dict[str, typing.Any]:
