@@ -1,7 +1,7 @@
 """Session set-up that must happen before jax starts: devices, compile cache, Hypothesis profiles, checked shapes.
 
-An accelerator is asked for by `JAX_PLATFORMS` or by `-m tpu_only` / `-m gpu_only`; otherwise the CPU is used, split into
-eight simulated devices.
+An accelerator is asked for by `JAX_PLATFORMS` or by `-m tpu_only` / `-m gpu_only`; otherwise the CPU is used, split
+into eight simulated devices.
 """
 
 import os
@@ -54,7 +54,7 @@ def _own_models(config: pytest.Config) -> None:
     origin = pathlib.Path(spec.origin).resolve() if spec is not None and spec.origin else None
     if origin is None or ROOT not in origin.parents:
         raise pytest.UsageError(
-            f"`import models` finds {origin}, which shadows the package models of {ROOT.name}; rename or move that file."
+            f"`import models` finds {origin}, which shadows the package of that name; rename or move that file."
         )
     from jaxtyping import install_import_hook
 

@@ -1,4 +1,4 @@
-"""The live pair and its truths on an accelerator. On a machine without one, `-m tpu_only` lowers every program for it."""
+"""The live pair on an accelerator. On a machine without one, `-m tpu_only` lowers every program for it."""
 
 import jax
 import pytest

@@ -1,7 +1,7 @@
 """Random configs: a covering set in which every pair of knob values occurs, and Hypothesis draws by stratum.
 
-Each config is proved from its traces; what is not proved is measured. A stable share of the proved ones is executed op by
-op as an audit, where equal denotation must mean equal bits.
+Each config is proved from its traces; what is not proved is measured. A stable share of the proved ones is executed
+op by op as an audit, where equal denotation must mean equal bits.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Shardings of the two twins: logical axes, specs on several meshes, before and after a step, and the compiler's choice."""
+"""Shardings of the twins: logical axes, specs on several meshes, before and after a step, the compiler's choice."""
 
 import pytest
 

@@ -27,7 +27,7 @@ from .store import (
 )
 
 SHOWN = 12
-EPILOG = "Exit codes: 0 every golden is there and current, 1 one differs, 2 usage, or one is missing or damaged, 3 undecided."
+EPILOG = "Exit codes: 0 all there and current, 1 one differs, 2 usage, or one is missing or damaged, 3 undecided."
 
 app = typer.Typer(
     no_args_is_help=True,

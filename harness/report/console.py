@@ -21,7 +21,10 @@ STYLES = {
     Kind.DIVERGED: "bold red",
     Kind.UNDECIDED: "yellow",
 }
-ORDER = ("logits", "loss", "grads", "state", "eval", "decode", "shardings", "checkpoints", "goldens", "census", "witness", "cost")
+ORDER = (
+    "logits", "loss", "grads", "state", "eval", "decode", "shardings", "checkpoints", "goldens", "census", "witness",
+    "cost",
+)  # fmt: skip
 NARROW = 90
 SHOWN_CAUSES = 12
 

@@ -1,4 +1,4 @@
-"""One case: a subject's config under a step, on a mesh. It has a short stable id, a literal and a token to repeat it."""
+"""One case: a subject's config under a step, on a mesh. It has a stable id, a literal and a token to repeat it."""
 
 import base64
 import binascii

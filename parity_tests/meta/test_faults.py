@@ -1,4 +1,4 @@
-"""Planted bugs turn the command red, and its report names the faulty file or the stage: in one twin, in both, in the tooling."""
+"""Planted bugs turn the command red and its report names the line: in one twin, and in both alike."""
 
 import os
 import pathlib

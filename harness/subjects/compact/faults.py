@@ -1,7 +1,7 @@
 """Bugs of the migration, planted in one twin's source or in its tooling, and what has to notice each.
 
-A fault is an edit of one file. The meta tests make it in a scratch copy of the tree, run the gate's own command there, and hold
-the report against `names`: the file whose line was edited, and words that the report has to contain.
+A fault is an edit of one file. The meta tests make it in a scratch copy of the tree, run the gate's own command there,
+and hold the report against `names`: the file whose line was edited, and words that the report has to contain.
 """
 
 import dataclasses

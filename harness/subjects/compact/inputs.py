@@ -1,8 +1,8 @@
 """What the programs of a case are fed: abstract shapes, and concrete values drawn by canonical name.
 
-Every leaf is re-randomised, norms, biases, optimizer moments and caches included: default values hide bugs. A value depends
-on the leaf's name and the key only, so both backends get the same numbers whatever their trees look like. Batches are never
-degenerate: several rows, packed documents, ragged padding, distinct tokens, a length beyond every window.
+Every leaf is re-randomised, norms, biases, optimizer moments and caches included: default values hide bugs. A value
+depends on the leaf's name and the key only, so both backends get the same numbers whatever their trees look like.
+Batches are never degenerate: several rows, packed documents, ragged padding, distinct tokens, longer than every window.
 """
 
 import dataclasses
@@ -12,9 +12,9 @@ import zlib
 import jax
 import jax.numpy as jnp
 import numpy as np
-from models.training.batch import Batch
 
 from models.config import LearnedPositions, ModelConfig
+from models.training.batch import Batch
 
 from ...program import Leaf
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
-from models.checkpoints.layouts import Layout
 
 import models
+from models.checkpoints.layouts import Layout
 from models.protocol import Backend
 
 from ...program import Program

@@ -22,7 +22,7 @@ class Setup:
     """A model and how it is trained."""
 
     model: ModelConfig
-    train: TrainConfig = TrainConfig()
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
 
     @property
     def family(self) -> str:
@@ -82,7 +82,7 @@ def device_mesh(name: str) -> jax.sharding.Mesh:
             "mesh",
             name,
             f"needs {needed} devices and {found} are there",
-            f"set XLA_FLAGS=--xla_force_host_platform_device_count={needed} before jax starts, or choose a smaller mesh",
+            f"set XLA_FLAGS=--xla_force_host_platform_device_count={needed} before jax starts, or use a smaller mesh",
         )
     kinds = (jax.sharding.AxisType.Auto,) * len(sizes)
     return jax.make_mesh(tuple(sizes.values()), tuple(sizes), axis_types=kinds, devices=jax.devices()[:needed])
