@@ -69,7 +69,7 @@ def _differences(ours: tuple[Leaf, ...], theirs: tuple[Leaf, ...], what: str) ->
     for name in [*a, *(name for name in b if name not in a)]:
         title = _difference(a.get(name), b.get(name), f"{what} {name}")
         if title:
-            sides = tuple(_type(side.get(name)) for side in (a, b))
+            sides = (_type(a.get(name)), _type(b.get(name)))
             findings.append(Finding(title, operations=sides, leaves=(name,), kind="structure"))
     return findings
 

@@ -156,21 +156,20 @@ def non_finite_mismatch(a: np.ndarray, b: np.ndarray) -> tuple[int, ...] | None:
 
 def compare_one(sample: Sample, roundoff: float) -> Noise:
     """The noise of one leaf on one input; `roundoff` is the finer of the two sides'."""
-    none = {"error_a": 0.0, "error_b": 0.0, "gap": 0.0, "scale": 0.0, "roundoff": roundoff}
+    none = Noise(error_a=0.0, error_b=0.0, gap=0.0, scale=0.0, roundoff=roundoff)
     for left, right, what in ((sample.a, sample.b, "values"), (sample.truth_a, sample.truth_b, "float64 truths")):
         index = non_finite_mismatch(left, right)
         if index is not None:
             fault = f"{what} are not finite in the same places"
-            return Noise(**none, worst=_worst(sample, index), fault=fault)
+            return dataclasses.replace(none, worst=_worst(sample, index), fault=fault)
     finite = np.isfinite(sample.a) & np.isfinite(sample.truth_a)
     if not finite.any():
-        return Noise(**none)
+        return none
     error_a = np.where(finite, np.abs(_minus(sample.a, sample.truth_a)), 0.0)
     error_b = np.where(finite, np.abs(_minus(sample.b, sample.truth_b)), 0.0)
     gap = np.where(finite, np.abs(_minus(sample.truth_a, sample.truth_b)), 0.0)
-    none.update(error_a=error_a.max(), error_b=error_b.max(), gap=gap.max())
-    none.update(scale=np.abs(np.where(finite, sample.truth_a, 0.0)).max())
-    whole = Noise(**{key: float(value) for key, value in none.items()})
+    largest = np.abs(np.where(finite, sample.truth_a, 0.0)).max()
+    whole = Noise(float(error_a.max()), float(error_b.max()), float(gap.max()), float(largest), roundoff)
     places = gap if whole.gap_ratio > 1 else np.maximum(error_a, error_b)
     index = tuple(int(i) for i in np.unravel_index(int(np.argmax(places)), places.shape))
     mean = float(np.abs(_minus(sample.a, sample.b))[finite].mean())

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend import core
 
 from .. import settings
 from ..program import Program
@@ -110,7 +111,7 @@ def apply_float64(eqn: typing.Any, values: Values, scope: Scope) -> Values:
         results = [values[0]]
     elif name == "reduce":
         results = _reduce(eqn, values)
-    elif any(True for _ in jax.extend.core.jaxprs_in_params(eqn.params)):
+    elif any(True for _ in core.jaxprs_in_params(eqn.params)):
         raise Unsupported(f"primitive {name} holds a function that the float64 truth cannot rebuild")
     else:
         answer = primitive.bind(*values, **wide_params(eqn))

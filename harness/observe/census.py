@@ -38,10 +38,10 @@ def compare_census(
     Raises:
         ValueError: a side lists a name twice.
     """
-    tables = [_table(side, name) for side, name in zip((a, b), names, strict=True)]
-    elements = sum(math.prod(variable.shape) for variable in tables[0].values())
+    ours, theirs = _table(a, names[0]), _table(b, names[1])
+    elements = sum(math.prod(variable.shape) for variable in ours.values())
     observable = "variables" + (f" {when}" if when else "")
-    return observe(observable, *tables, _facts, one_sided=one_sided, names=names, num_elements=elements)
+    return observe(observable, ours, theirs, _facts, one_sided=one_sided, names=names, num_elements=elements)
 
 
 def _table(variables: Iterable[Variable], side: str) -> dict[str, Variable]:

@@ -42,17 +42,24 @@ def cost(program: Program) -> Cost:
 
 def compare_cost(a: Program, b: Program) -> Observation:
     """Compares flops, output bytes and the count of each primitive that computes."""
-    tables = [_table(cost(side)) for side in (a, b)]
-    return observe("cost", *tables, lambda count: {"count": str(count)}, names=(a.name, b.name))
+    facts = _table(cost(a)), _table(cost(b))
+    return observe("cost", facts[0], facts[1], lambda count: {"count": str(count)}, names=(a.name, b.name))
 
 
 def compile_count(fn: Callable[..., typing.Any], calls: Sequence[tuple[typing.Any, ...]]) -> int:
-    """How many programs `fn`, jitted, compiles over a sequence of calls."""
-    compiled = jax.jit(fn)
+    """How often `fn`, jitted, is traced anew over a sequence of calls; each trace is one compile."""
+    traces = 0
+
+    def counted(*args: typing.Any) -> typing.Any:
+        nonlocal traces
+        traces += 1
+        return fn(*args)
+
+    compiled = jax.jit(counted)
     with settings.tracing():
         for args in calls:
             jax.block_until_ready(compiled(*args))
-    return compiled._cache_size()
+    return traces
 
 
 # Calls and moves that cost nothing by themselves and that honest twins place differently.
@@ -63,7 +70,9 @@ _FREE = frozenset({
 
 
 def _table(counted: Cost) -> dict[str, typing.Any]:
-    table = {f"primitive {name}": count for name, count in counted.primitives.items() if name not in _FREE}
+    table: dict[str, typing.Any] = {
+        f"primitive {name}": count for name, count in counted.primitives.items() if name not in _FREE
+    }
     table["output bytes"] = counted.output_bytes
     if counted.flops is not None:
         table["flops"] = counted.flops

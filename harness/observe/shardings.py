@@ -172,12 +172,16 @@ def constraints(program: Program) -> collections.Counter[tuple[tuple[int, ...], 
 
 def compare_constraints(a: Program, b: Program) -> Observation:
     """Compares the multisets of constraints of two programs; none on either side leaves it undecided."""
-    tables = [{f"{list(shape)} {spec}": count for (shape, spec), count in constraints(side).items()} for side in (a, b)]
+    ours, theirs = _counts(a), _counts(b)
 
     def facts(count: int) -> dict[str, str]:
         return {"count": str(count)}
 
-    return observe("activation constraints", *tables, facts, names=(a.name, b.name))
+    return observe("activation constraints", ours, theirs, facts, names=(a.name, b.name))
+
+
+def _counts(program: Program) -> dict[str, int]:
+    return {f"{list(shape)} {spec}": count for (shape, spec), count in constraints(program).items()}
 
 
 def _names(entry: typing.Any) -> tuple[str, ...]:
