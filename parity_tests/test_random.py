@@ -5,6 +5,7 @@ op by op as an audit, where equal denotation must mean equal bits.
 """
 
 import dataclasses
+import itertools
 import pathlib
 
 import hypothesis
@@ -62,6 +63,13 @@ def test_random_configs(stratum, parity):
         _compare(SUBJECT.case(setup, stratum.step, label=label), parity)
 
     compare()
+
+
+def test_the_covering_set_covers_every_pair():
+    rows, spaces = space.covering_rows(), {"scan_layers": (True, False), "family": space.FAMILIES, **space.KNOBS}
+    for (one, values), (other, others) in itertools.combinations(spaces.items(), 2):
+        seen = {(str(row[one]), str(row[other])) for row in rows}
+        assert seen == {(str(a), str(b)) for a in values for b in others}, (one, other)
 
 
 def test_a_setup_survives_its_token():

@@ -6,6 +6,7 @@ Both states hold the same values by canonical name, so a layout's tree on disk m
 import dataclasses
 import pathlib
 import typing
+from collections.abc import Iterator
 
 import jax
 import numpy as np
@@ -14,12 +15,13 @@ import models
 from models import checkpoints
 from models.checkpoints.layouts import Layout
 
+from ...measure import compiled
 from ...observe import Observation
 from ...observe.census import Variable, compare_census
 from ...observe.checkpoints import Stored, compare_trees, stored
 from ...program import Program
 from ..case import Case
-from . import names, programs
+from . import names
 
 LAYOUTS = (Layout.LINEN, Layout.FINAL, Layout.NNX_NATIVE)
 KINDS = {"params": "parameter", "opt_state": "optimizer", "step": "counter", "aux": "rng"}
@@ -80,13 +82,25 @@ def restored(case: Case, saved: Saved, backend_name: str) -> typing.Any:
     return checkpoints.restore(saved.path, backend=models.backend(backend_name), config=model, train=train)
 
 
-def at(program: Program, case: Case, state: typing.Any) -> Program:
-    """The train step from exactly this state, on the batch that the program would draw."""
-    parts = programs.STEPS[case.step](
-        models.backend(program.name), case.config, programs.inputs.extent_of(case.config.model)
-    )
-    args = (state, *draw_state(program)[1:])
-    return Program(parts.fn, args, name_input=parts.name_input, name_output=parts.name_output, name=program.name)
+def held(program: Program, state: typing.Any) -> dict[str, Stored]:
+    """A train state's values by canonical name; random streams are one-sided and left out."""
+    leaves = program.inputs[: len(jax.tree.leaves(state))]
+    pairs = zip(leaves, jax.tree.leaves(state), strict=True)
+    return {leaf.name: stored(np.asarray(value)) for leaf, value in pairs if leaf.one_sided is None}
+
+
+def stepped(program: Program, state: typing.Any) -> dict[str, Stored]:
+    """State and metrics after one step from exactly this state, on the batch that the program draws."""
+    outputs = compiled(program)(jax.tree.leaves((state, *draw_state(program)[1:])))
+    pairs = zip(program.outputs, outputs, strict=True)
+    return {leaf.name: stored(value) for leaf, value in pairs if leaf.one_sided is None}
+
+
+def compare_crossed(reader: Program, crossed: typing.Any) -> Iterator[Observation]:
+    """Holds a state loaded from the other twin against the reader's own of the same values, then a step of each."""
+    own, names_ = draw_state(reader)[0], ("its own state", "the loaded one")
+    yield compare_trees(held(reader, own), held(reader, crossed), names=names_)
+    yield compare_trees(stepped(reader, own), stepped(reader, crossed), names=names_)
 
 
 def census(program: Program, leaves: typing.Any) -> list[Variable]:

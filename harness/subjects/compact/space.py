@@ -105,11 +105,15 @@ def setups(stratum: Stratum) -> st.SearchStrategy[Setup]:
     return knobs.map(lambda drawn: build(stratum.family, stratum.scan_layers, drawn))
 
 
-def covering() -> list[Setup]:
-    """A small set of setups in which every two values of every two knobs occur together at least once."""
+def covering_rows() -> list[dict[str, typing.Any]]:
+    """A small set of knob values in which every two values of every two knobs occur together at least once."""
     spaces = {"scan_layers": (True, False), "family": FAMILIES, **KNOBS}
-    rows = [dict(zip(spaces, row, strict=True)) for row in AllPairs([list(values) for values in spaces.values()])]
-    return [build(row.pop("family"), row.pop("scan_layers"), row) for row in rows]
+    return [dict(zip(spaces, row, strict=True)) for row in AllPairs([list(values) for values in spaces.values()])]
+
+
+def covering() -> list[Setup]:
+    """The setups of the covering rows."""
+    return [build(row.pop("family"), row.pop("scan_layers"), row) for row in covering_rows()]
 
 
 def build(family: str, scan_layers: bool, knobs: Mapping[str, typing.Any]) -> Setup:
