@@ -21,7 +21,7 @@ from harness.verdict import Kind
 
 COVERING = space.covering()
 REGRESSIONS = sorted((pathlib.Path(__file__).parent / "regressions").glob("*.json"))
-EXAMPLES = {"train_step": 12, "loss_and_grads": 9, "forward": 9, "prefill": 9, "generate": 9}
+EXAMPLES = {"train_step": 8, "loss_and_grads": 7, "forward": 7, "prefill": 7, "generate": 7}
 AUDITED_SHARE = 14
 
 
