@@ -29,7 +29,8 @@ EXIT_CODES = (
 )
 # A ValueError of these is a fault in our code, not a sentence that was written for a user.
 LIBRARIES = frozenset({"jax", "jaxlib", "numpy", "flax", "optax", "orbax", "etils", "hypothesis", "rich", "typer"})
-USAGE_ERROR: type[typing.Any] = typer.BadParameter.__mro__[1]
+# typer keeps the base of its usage errors to itself; what is used of it here is what the derived class has.
+USAGE_ERROR = typing.cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])
 
 app = typer.Typer(
     name="paraflax",

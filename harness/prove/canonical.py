@@ -7,8 +7,8 @@ that came out. Weak types of a program's own leaves, which steer whoever calls i
 import typing
 from collections.abc import Iterable, Sequence
 
-import jax
 import numpy as np
+from jax.core import Tracer
 from jax.extend.core import Literal
 
 from . import execution, loops, rules
@@ -97,7 +97,7 @@ class Evaluator:
     def _constant(self, value) -> Node:
         if hasattr(value, "dtype") and not isinstance(value.dtype, np.dtype):
             return self.graph.leaf("constant", array_token(value), tuple(value.shape), value.dtype, attrs=value)
-        if isinstance(value, jax.core.Tracer):
+        if isinstance(value, Tracer):
             raise Unmodelled("a value that leaked out of another trace")
         array = np.asarray(value)
         if array.dtype == object:

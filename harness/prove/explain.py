@@ -29,7 +29,8 @@ def findings(outputs: Mapping[str, tuple[Node, Node]]) -> tuple[Finding, ...]:
     pairs = _pair(sides[0].frontier, sides[1].frontier)
     grouped: dict[tuple[str, str, str], list[tuple[Node | None, Node | None]]] = {}
     for pair in pairs:
-        key = (*(source_line(node) if node else "" for node in pair), _scope(pair))
+        left, right = (source_line(node) if node else "" for node in pair)
+        key = (left, right, _scope(pair))
         grouped.setdefault(key, []).append(pair)
     marks = [_marks(side) for side in sides]
     spoilt = {name: marks[0][a.digest] | marks[1][b.digest] for name, (a, b) in unequal.items()}

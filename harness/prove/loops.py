@@ -14,6 +14,7 @@ order.
 """
 
 import dataclasses
+import typing
 from collections.abc import Sequence
 
 from .params import digest, token
@@ -66,6 +67,7 @@ def slice_at(graph: Graph, depth: int, array: Node, origin) -> Node:
 def stack(graph: Graph, loop: Loop, term: Node, origin) -> Node:
     """The array whose row i is the term."""
     index = ("index", loop.depth, None)
+    assert loop.length is not None  # a while loop stacks nothing
     shape = (loop.length, *term.shape)
     if index not in term.free:
         return broadcast(graph, term, shape, tuple(range(1, len(shape))), origin)
@@ -129,7 +131,8 @@ def solve(graph: Graph, loop: Loop, inits, variables, terms, extras, origin) -> 
     problem.merge()
     for component in _components(problem.dependencies()):
         problem.close(component)
-    known = {var.attrs: value for var, value in zip(variables, problem.values, strict=True)}
+    values = typing.cast(list[Node], problem.values)  # every component is closed: no value is open
+    known = {var.attrs: value for var, value in zip(variables, values, strict=True)}
     return Solved([known[var.attrs] for var in variables], problem.extras)
 
 

@@ -242,7 +242,7 @@ def _vacuous(a: Form, b: Form) -> str:
     return ""
 
 
-def _certificate(a: Program, b: Program, forms) -> Certificate:
+def _certificate(a: Program, b: Program, forms: tuple[Form, Form] | None) -> Certificate:
     leaves = [leaf for leaf in a.outputs if leaf.one_sided is None]
     one_sided, conversions = {}, {}
     for name, program in zip(_names(a, b), (a, b), strict=True):

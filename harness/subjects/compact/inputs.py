@@ -7,6 +7,7 @@ Batches are never degenerate: several rows, packed documents, ragged padding, di
 
 import dataclasses
 import functools
+import typing
 import zlib
 
 import jax
@@ -45,7 +46,8 @@ def extent_of(config: ModelConfig) -> Extent:
 
 def abstract_batch(extent: Extent) -> Batch:
     """A batch of shapes."""
-    leaf = jax.ShapeDtypeStruct((extent.batch, extent.length), jnp.int32)
+    # While a program is traced, a shape stands for the array.
+    leaf = typing.cast(jax.Array, jax.ShapeDtypeStruct((extent.batch, extent.length), jnp.int32))
     return Batch(inputs=leaf, targets=leaf, positions=leaf, segment_ids=leaf, target_segment_ids=leaf)
 
 

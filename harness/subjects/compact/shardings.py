@@ -14,7 +14,7 @@ from models.sharding import DEFAULT_RULES, resolve
 
 from ...observe import Observation
 from ...observe import shardings as observe
-from ...program import Program, key_strings
+from ...program import Converted, OneSided, Program, key_strings
 from ..case import Case
 from . import inputs, names, programs
 from .setup import MESHES, Setup, device_mesh
@@ -27,7 +27,11 @@ def _named(backend_name: str, tree: typing.Any, *, is_leaf: typing.Any = None) -
     layout = programs.LAYOUTS[backend_name]
     flat, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=is_leaf)
     named = [(names.state_name(layout, key_strings(path)), leaf) for path, leaf in flat]
-    return {getattr(name, "name", name): leaf for name, leaf in named if not isinstance(name, names.OneSided)}
+    return {_text(name): leaf for name, leaf in named if not isinstance(name, OneSided)}
+
+
+def _text(name: str | Converted) -> str:
+    return name.name if isinstance(name, Converted) else name
 
 
 def _is_axes(node: typing.Any) -> bool:
@@ -73,8 +77,8 @@ def compare_axes(case: Case, names: tuple[str, str]) -> Observation:
 
 def compare_specs(case: Case, mesh: str, names: tuple[str, str]) -> Observation:
     """The twins' specs on a mesh, leaf by leaf."""
-    tables = (specs(axes(name, case.config), mesh) for name in names)
-    return observe.compare_specs(*tables, MESHES[mesh], names=names)
+    ours, theirs = (specs(axes(name, case.config), mesh) for name in names)
+    return observe.compare_specs(ours, theirs, MESHES[mesh], names=names)
 
 
 def compiled(program: Program, case: Case, mesh: str) -> dict[str, tuple[typing.Any, ...]]:
@@ -88,5 +92,5 @@ def kept(chosen: dict[str, tuple[typing.Any, ...]], mesh: str) -> Observation:
     before = {name[3:]: spec for name, spec in chosen.items() if name.startswith("in/")}
     after = {name[4:]: spec for name, spec in chosen.items() if name.startswith("out/")}
     both = sorted(set(before) & set(after))
-    tables = ({leaf: table[leaf] for leaf in both} for table in (before, after))
-    return observe.compare_specs(*tables, MESHES[mesh], names=("before the step", "after it"))
+    left, right = ({leaf: table[leaf] for leaf in both} for table in (before, after))
+    return observe.compare_specs(left, right, MESHES[mesh], names=("before the step", "after it"))
