@@ -81,7 +81,7 @@ def rules_for(config: ModelConfig) -> Rules:
     return DEFAULT_RULES
 
 
-def check_vocabulary(logical_axes: Iterable[str | None], rules: Rules) -> None:
+def check_vocabulary(logical_axes: Iterable[str | None], rules: Iterable[tuple[str, object]]) -> None:
     """Refuse a logical name that no rule mentions: a misspelt name would replicate in silence.
 
     Raises:

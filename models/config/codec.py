@@ -84,7 +84,11 @@ def _decode(hint: typing.Any, data: object, where: str) -> typing.Any:
 def _decode_union(members: list[typing.Any], data: object, where: str) -> object:
     if data is None and type(None) in members:
         return None
-    classes = {member.__name__: member for member in members if dataclasses.is_dataclass(member)}
+    classes = {
+        member.__name__: member
+        for member in members
+        if isinstance(member, type) and dataclasses.is_dataclass(member)
+    }
     if not classes:
         return _decode(next(member for member in members if member is not type(None)), data, where)
     if not isinstance(data, dict) or data.get("kind") not in classes:

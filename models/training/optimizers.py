@@ -2,6 +2,7 @@
 
 import dataclasses
 import typing
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ class Clipped(typing.Generic[Grads]):
     norm: Float[Array, ""]
 
 
-def schedule(optimizer: AdamW) -> optax.Schedule:
+def schedule(optimizer: AdamW) -> Callable[[ArrayLike], Float[Array, ""]]:
     """Linear warm-up to the peak at step `warmup_steps`, then half a cosine to `final_fraction` at `decay_steps`.
 
     Step 0 has `1 / (warmup_steps + 1)` of the peak, not zero: the first update is never lost.
