@@ -9,6 +9,7 @@ Shape letters: B batch, T query, D model, V vocab, L blocks.
 import dataclasses
 import functools
 import math
+import typing
 from collections.abc import Callable
 
 import jax
@@ -47,7 +48,8 @@ class DecoderLayer:
         hidden = self._part("mlp", self._norm(norms.pre_mlp, x))
         return self._add(x, self._norm(norms.post_mlp, hidden), keys[1]), cache
 
-    def _part(self, word: str, *args: object) -> Array | tuple[Array, LayerCache]:
+    def _part(self, word: str, *args: object) -> typing.Any:
+        """What the part with this layer's suffix returns; an attention returns its cache too."""
         with jax.named_scope(word + self.suffix):
             return getattr(self.block, word + self.suffix)(*args)
 

@@ -6,6 +6,7 @@ poured into it. What leaves this package by name is a flat dict; what a train st
 
 import dataclasses
 import functools
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +93,9 @@ def model_structure(config: ModelConfig, rules: Rules = DEFAULT_RULES) -> ModelS
     """
 
     def build() -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
-        return nnx.split(new_model(config, rules, jax.random.key(0), jax.random.key(0)), nnx.Param, ...)
+        model = new_model(config, rules, jax.random.key(0), jax.random.key(0))
+        graphdef, params, rest = nnx.split(model, nnx.Param, ...)
+        return graphdef, params, rest
 
     return ModelStructure(*jax.eval_shape(build))
 
@@ -139,7 +142,8 @@ def canonical_params(model_state: nnx.State) -> Params:
 def param_specs(config: ModelConfig) -> dict[str, ParamSpec]:
     """Shape, stored dtype and logical axes of each parameter, as the modules declare them."""
     params = model_structure(config).params
-    axes = {"/".join(path): variable.get_metadata("out_sharding") for path, variable in nnx.to_flat_state(params)}
+    variables = nnx.to_flat_state(params)
+    axes = {"/".join(map(str, path)): variable.get_metadata("out_sharding") for path, variable in variables}
     return {name: ParamSpec(leaf.shape, leaf.dtype, axes[name]) for name, leaf in canonical_params(params).items()}
 
 
@@ -165,4 +169,4 @@ def nest_cache(cache: Cache) -> dict:
 
 def flatten_cache(cache: dict) -> Cache:
     """The decoder's cache by canonical name."""
-    return traverse_util.flatten_dict({"decoder": cache}, sep="/")
+    return typing.cast(Cache, traverse_util.flatten_dict({"decoder": cache}, sep="/"))  # text keys, by `sep`
