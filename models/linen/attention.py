@@ -3,6 +3,9 @@
 B batch, T query position, S key position, N query heads, K key heads, H head dim, D model.
 """
 
+import typing
+from collections.abc import Callable
+
 import jax.numpy as jnp
 from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
@@ -39,7 +42,7 @@ class Attention(nn.Module):
         if self.mode is Mode.DECODE:
             keys = self._cached(k_BTKH, v_BTKH, positions_BT, segments_BT)
         else:
-            order_BT = _arange(segments_BT.shape)
+            order_BT = _arange(*segments_BT.shape)
             mask_BTS = ops.attention_mask(order_BT, order_BT, segments_BT, segments_BT, window=self.layer.window)
             keys = (k_BTKH, v_BTKH, mask_BTS)
         out_BTNH = ops.attend(q_BTNH, *keys, scale=config.query_scale, soft_cap=attention.soft_cap)
@@ -75,7 +78,7 @@ class Attention(nn.Module):
         key_BSKH = self._write("cached_key", k_BTKH, start_B, CACHED_KEY)
         value_BSKH = self._write("cached_value", v_BTKH, start_B, CACHED_KEY)
         segments_BS = self._write("cached_segment_ids", segments_BT, start_B, CACHED_SEGMENTS)
-        key_positions_BS = _arange(segments_BS.shape)
+        key_positions_BS = _arange(*segments_BS.shape)
         mask_BTS = ops.attention_mask(
             positions_BT, key_positions_BS, segments_BT, segments_BS, window=self.layer.window
         )
@@ -84,11 +87,12 @@ class Attention(nn.Module):
     @nn.nowrap
     def _write(self, name: str, new: Array, start_B: Int[Array, " b"], axes: Axes) -> Array:
         """The cache leaf with `new` written in. At init the call's own length becomes the cache's."""
-        empty = nn.with_logical_partitioning(jnp.zeros, axes)
+        # `variable` takes the array out of its box.
+        empty = typing.cast(Callable[..., Array], nn.with_logical_partitioning(jnp.zeros, axes))
         leaf = self.variable("cache", name, empty, new.shape, new.dtype)
         leaf.value = ops.write_cache(leaf.value, new, start_B)
         return leaf.value
 
 
-def _arange(shape: tuple[int, int]) -> Int[Array, "b s"]:
-    return jnp.broadcast_to(jnp.arange(shape[1], dtype=jnp.int32), shape)
+def _arange(batch_size: int, length: int) -> Int[Array, "b s"]:
+    return jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (batch_size, length))

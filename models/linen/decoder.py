@@ -86,7 +86,8 @@ def _lifted_block(remat: Remat, scan_length: int | None) -> type[nn.Module]:
         block,
         variable_axes={"params": 1, "cache": 0},
         split_rngs={"params": True, "dropout": True},
-        in_axes=(nn.broadcast, nn.broadcast),
+        # Flax leaves this parameter without a type, so the checker takes that of its default.
+        in_axes=(nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]
         length=scan_length,
         metadata_params={nn.PARTITION_NAME: "layers"},
         check_constancy_invariants=False,  # it would trace the body twice

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
+from flax.linen.spmd import logical_to_mesh_axes
 from jax.sharding import PartitionSpec
 from jaxtyping import Array, Float, Int
 
@@ -35,7 +36,8 @@ def constrain(x: Float[Array, "..."], axes: Axes) -> Float[Array, "..."]:
     if mesh.empty or not rules:
         return x
     check_vocabulary(axes, rules)
-    spec = nn.logical_to_mesh_axes(axes, rules)
+    spec = logical_to_mesh_axes(axes, rules)
+    assert spec is not None  # it is for axes that are None
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*(_entry(dim, mesh.shape) for dim in spec)))
 
 
@@ -55,7 +57,7 @@ def declare(
     module: nn.Module, name: str, init: Initializer, shape: tuple[int, ...], axes: Axes, dtype: schema.DType
 ) -> Array:
     """A parameter of `module` with a logical name for every axis."""
-    return module.param(name, nn.with_logical_partitioning(init, axes), shape, dtype_of(dtype))
+    return module.param(name, nn.with_logical_partitioning(init, axes), shape, dtype_of(dtype), unbox=True)
 
 
 def _scale_init(*, zero_centered: bool) -> Initializer:

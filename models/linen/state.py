@@ -2,7 +2,7 @@
 
 import functools
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from ..protocol import Mode
 from ..training.optimizers import make_optimizer
 from .model import Transformer
 
-Variables = dict[str, typing.Any]
+Variables = Mapping[str, typing.Any]
 
 
 def variables_of(leaves: dict[str, typing.Any], collection: str = "params") -> Variables:
@@ -64,7 +64,11 @@ def create(config: ModelConfig, train: TrainConfig, params: Variables) -> TrainS
     """The state at step 0."""
     tx = optimizer_of(train.optimizer)
     return TrainState(
-        step=jnp.zeros((), jnp.int32), apply_fn=_apply_fn(config), params=params, tx=tx, opt_state=tx.init(params)
+        step=jnp.zeros((), jnp.int32),
+        apply_fn=_apply_fn(config),
+        params=params,  # pyright: ignore[reportArgumentType]  # flax says FrozenDict, and takes any tree
+        tx=tx,
+        opt_state=tx.init(params),
     )
 
 

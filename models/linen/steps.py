@@ -3,9 +3,11 @@
 Each function returns a pure function, jittable and not jitted. `params` is `{"params": tree}`, plain arrays.
 """
 
+import typing
 from collections.abc import Callable
 
 import jax
+import optax
 from flax import linen as nn
 from flax.training.train_state import TrainState
 from jaxtyping import Array, Float, Int
@@ -20,6 +22,7 @@ from .model import Transformer
 from .state import Variables
 
 Decode = tuple[Float[Array, "b t v"], Variables]
+AdamWState = tuple[optax.ScaleByAdamState, optax.EmptyState, optax.ScaleByScheduleState]
 
 
 def _logits(config: ModelConfig, rules: Rules, params: Variables, batch: Batch, key: Array | None) -> Array:
@@ -27,7 +30,8 @@ def _logits(config: ModelConfig, rules: Rules, params: Variables, batch: Batch, 
     model = Transformer(config, deterministic=key is None)
     rngs = {} if key is None else {"dropout": key}
     with nn.logical_axis_rules(rules):
-        return model.apply(params, batch.inputs, batch.positions, batch.segment_ids, rngs=rngs)
+        logits_BTV = model.apply(params, batch.inputs, batch.positions, batch.segment_ids, rngs=rngs)
+    return typing.cast(Array, logits_BTV)  # alone, since no collection is mutable
 
 
 def forward(config: ModelConfig, rules: Rules) -> Callable[[Variables, Batch], Array]:
@@ -75,16 +79,17 @@ def train_step(
     def step(state: TrainState, batch: Batch, rng: Array | None) -> tuple[TrainState, Metrics]:
         terms, grads = gradients(state.params, batch, rng)
         clipped = clip_by_global_norm(grads, train.optimizer.clip_norm)
+        by_schedule = typing.cast(AdamWState, state.opt_state)[2]
         metrics = _loss_metrics(terms) | {
             "grad_norm": clipped.norm,
-            "learning_rate": schedule(train.optimizer)(state.opt_state[2].count),
+            "learning_rate": schedule(train.optimizer)(by_schedule.count),
         }
         return state.apply_gradients(grads=clipped.grads), metrics
 
     return step
 
 
-def step_key(config: ModelConfig, train: TrainConfig, step: Int[Array, ""]) -> Array | None:
+def step_key(config: ModelConfig, train: TrainConfig, step: Int[Array, ""] | int) -> Array | None:
     """The random key of one train step; none for a model that draws nothing."""
     return None if config.dropout_rate == 0 else jax.random.fold_in(jax.random.key(train.seed), step)
 
@@ -117,7 +122,9 @@ def prefill(config: ModelConfig, rules: Rules) -> Callable[[Variables, Variables
         tokens_BT: Int[Array, "b t"], positions_BT: Int[Array, "b t"], segments_BT: Int[Array, "b t"],
     ) -> Decode:
         with nn.logical_axis_rules(rules):
-            return model.apply(params | cache, tokens_BT, positions_BT, segments_BT, mutable=["cache"])
+            variables = {**params, **cache}
+            decoded = model.apply(variables, tokens_BT, positions_BT, segments_BT, mutable=["cache"])
+        return typing.cast(Decode, decoded)  # with the cache, since that collection is mutable
 
     return run
 
