@@ -143,6 +143,7 @@ def proposals(root: pathlib.Path) -> list[Golden]:
 
 def reject(root: pathlib.Path, golden: Golden) -> None:
     """Drops a pending golden; the stored one stays."""
+    refuse_under_ci(golden.filename)
     (root / (golden.filename + PENDING)).unlink(missing_ok=True)
 
 

@@ -41,7 +41,7 @@ class Pairing:
 
 def pair(a: Program, b: Program) -> Pairing:
     """Matches inputs and outputs of two programs by name. Traces both."""
-    inputs = _differences(_used_inputs(a), _used_inputs(b), "input")
+    inputs = _differences(_needed_inputs(a, b), _needed_inputs(b, a), "input")
     outputs = _differences(a.outputs, b.outputs, "output")
     bad = {finding.leaves[0] for finding in outputs}
     theirs = {leaf.name: (number, leaf) for number, leaf in enumerate(b.outputs) if leaf.one_sided is None}
@@ -54,12 +54,17 @@ def pair(a: Program, b: Program) -> Pairing:
     return Pairing(tuple(pairs), broken, (*inputs, *outputs), _certificate(a, b, pairs), not inputs)
 
 
-def _used_inputs(program: Program) -> tuple[Leaf, ...]:
-    """The input leaves that the program reads at all; a jitted body counts as reading its arguments."""
+def _needed_inputs(program: Program, other: Program) -> tuple[Leaf, ...]:
+    """The input leaves that need a partner: those that the other side has too, and those that the program reads.
+
+    A jitted body counts as reading its arguments.
+    """
+    shared = {leaf.name for leaf in other.inputs}
     jaxpr = program.trace().jaxpr.jaxpr
     atoms = [atom for eqn in jaxpr.eqns for atom in eqn.invars] + list(jaxpr.outvars)
     read = {atom for atom in atoms if not isinstance(atom, core.Literal)}
-    return tuple(leaf for var, leaf in zip(jaxpr.invars, program.trace().inputs, strict=True) if var in read)
+    named = zip(jaxpr.invars, program.trace().inputs, strict=True)
+    return tuple(leaf for var, leaf in named if var in read or leaf.name in shared)
 
 
 def _differences(ours: tuple[Leaf, ...], theirs: tuple[Leaf, ...], what: str) -> list[Finding]:

@@ -14,7 +14,6 @@ from harness.verdict import Finding
 from .sources import scopes, source_line
 from .terms import Node, reachable
 
-_CARRIED = frozenset({"variable", "input", "draw", "slice_at"})
 _MAX_FINDINGS = 12
 
 
@@ -49,17 +48,20 @@ class _Side:
         self.frontier: list[Node] = []
 
     def mark(self, other: Mapping[bytes, Node]) -> None:
-        """Find this side's frontier: unmatched, all operands matched, constant or carried."""
+        """Find this side's frontier: unmatched, all operands matched, constant, carried or the program's own input.
+
+        An input, moved or not, is no operation to blame, unless it is an output as it stands: what reads it is.
+        """
 
         def known(node: Node) -> bool:
-            return node.digest in other or node.op == "variable" or is_constant(node)
+            return node.digest in other or node.op == "variable" or is_input(node) or is_constant(node)
 
-        candidates = reachable(self.unequal).values()
+        returned = {node.digest for node in self.unequal if node.digest not in other}
         self.frontier = sorted(
             (
                 node
-                for node in candidates
-                if node.digest not in other and not known(node) and all(known(operand) for operand in node.operands)
+                for node in reachable(self.unequal).values()
+                if (node.digest in returned if known(node) else all(known(operand) for operand in node.operands))
             ),
             key=_order,
         )
@@ -92,6 +94,13 @@ def is_constant(node: Node) -> bool:
     while node.op in ("broadcast_in_dim", "reshape", "convert_element_type"):
         node = node.operands[0]
     return node.op in ("constant", "iota")
+
+
+def is_input(node: Node) -> bool:
+    """An input, or one that was only moved: sliced, transposed, reshaped, repeated."""
+    while node.op in ("slice_at", "transpose", "reshape", "broadcast_in_dim"):
+        node = node.operands[0]
+    return node.op == "input"
 
 
 def _pair(left: Sequence[Node], right: Sequence[Node]) -> list[tuple[Node | None, Node | None]]:
@@ -148,6 +157,8 @@ def describe(node: Node | None) -> str:
         return "(no counterpart)"
     if node.op == "unmodelled":
         return f"{_type(node)} = not modelled ({node.attrs})"
+    if node.op == "input":
+        return f"input {node.attrs}: {_type(node)}"
     params = ""
     if isinstance(node.attrs, Mapping) or hasattr(node.attrs, "items"):
         shown = {name: value for name, value in node.attrs.items() if value is not None and name not in _UNSAID}

@@ -185,8 +185,8 @@ def test_a_printed_token_repeats_the_case(here, capsys):
 
 
 def test_goldens_from_missing_to_accepted(here, capsys):
-    assert toy("goldens", "status") == 1
-    assert capsys.readouterr().out.count("is missing") == 2
+    assert toy("goldens", "status") == 2
+    assert capsys.readouterr().err.count("is missing") == 2
     assert toy("goldens", "regen") == 0
     assert toy("goldens", "status") == 0
     ELSE["golden"] = "[8]"
@@ -204,8 +204,8 @@ def test_goldens_from_missing_to_accepted(here, capsys):
 def test_unused_goldens_are_red_until_pruned(here, capsys):
     assert toy("goldens", "regen") == 0
     goldens.write(here / "goldens", Golden("toy-gone-1", {"case": {"family": "toy"}, "leaves": {"a": "f32"}}))
-    assert toy("goldens", "status") == 1
-    assert "toy/toy-gone-1.txt: is unused" in capsys.readouterr().out
+    assert toy("goldens", "status") == 2
+    assert "toy/toy-gone-1.txt: is unused" in capsys.readouterr().err
     assert toy("goldens", "prune") == 0
     assert toy("goldens", "status") == 0
 

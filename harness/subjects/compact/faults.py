@@ -52,10 +52,10 @@ TWIN_FAULTS = (
         id="bias-dropped",
         path="models/nnx/layers.py",
         old="            x, self.kernel[...], bias, num_contracted",
-        new="            x, self.kernel[...], None if bias is None else 0 * bias, num_contracted",
+        new="            x, self.kernel[...], None, num_contracted",
         label="gpt3-unscanned",
         step="forward",
-        names=("models/nnx/layers.py",),
+        names=("models/linen/layers.py", "qkv_proj"),
     ),
     SourceFault(
         id="soft-cap-forgotten",
