@@ -18,6 +18,7 @@ from .training.objectives import LossTerms
 
 Params = dict[str, Array]
 Cache = dict[str, Array]
+Intermediates = dict[str, Array]
 State = typing.Any
 Metrics = dict[str, Float[Array, ""]]
 
@@ -65,6 +66,15 @@ class Backend(typing.Protocol):
 
     def forward(self, config: ModelConfig, *, rules: Rules = DEFAULT_RULES) -> Callable[[Params, Batch], Array]:
         """`(params, batch) -> logits [b, t, v]`, dropout off."""
+        ...
+
+    def intermediates(
+        self, config: ModelConfig, *, rules: Rules = DEFAULT_RULES
+    ) -> Callable[[Params, Batch], tuple[Array, Intermediates]]:
+        """`(params, batch) -> (logits, what the layers sowed by canonical name)`, dropout off.
+
+        `hidden_states` is the residual stream [b, t, d] after a layer, with a leading layer axis when scanned.
+        """
         ...
 
     def loss_and_grads(

@@ -1,12 +1,14 @@
 """Logical axis names, the rules that map them to mesh axes, and their resolution to a `PartitionSpec`.
 
-Names, rules and specs only: no arrays, no devices, no framework. The rules are those of MaxText's `base.yml` for the
+Names, rules, specs and shardings only: no arrays, no framework. The rules are those of MaxText's `base.yml` for the
 names this framework uses. How a twin attaches a spec to a variable or an activation is the twin's business.
 """
 
+import typing
 from collections.abc import Iterable, Mapping, Sequence
 
-from jax.sharding import PartitionSpec
+import jax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from .config import ConfigError, ModelConfig, preset
 
@@ -128,3 +130,14 @@ def _entry(mesh_axes: tuple[str, ...], mesh_axis_sizes: Mapping[str, int]) -> st
     if len(kept) > 1:
         return kept
     return kept[0] if kept else None
+
+
+def is_axes(node: object) -> bool:
+    """Whether a node of a tree is one leaf's tuple of logical names, and not a tuple of the tree itself."""
+    return type(node) is tuple and all(word is None or isinstance(word, str) for word in node)
+
+
+def named_shardings(axes: typing.Any, mesh: Mesh, rules: Rules = DEFAULT_RULES) -> typing.Any:
+    """The tree of `NamedSharding`s for a tree of logical names (`Backend.state_axes`), over real devices."""
+    sizes = dict(mesh.shape)
+    return jax.tree.map(lambda names: NamedSharding(mesh, resolve(names, rules, sizes)), axes, is_leaf=is_axes)

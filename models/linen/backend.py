@@ -8,7 +8,7 @@ from flax.training.train_state import TrainState
 from jaxtyping import Array, Float, Int, PyTree
 
 from ..config import ModelConfig, TrainConfig
-from ..protocol import Cache, Metrics, Mode, Params, ParamSpec
+from ..protocol import Cache, Intermediates, Metrics, Mode, Params, ParamSpec
 from ..sharding import DEFAULT_RULES, Rules
 from ..training.batch import Batch
 from ..training.objectives import LossTerms
@@ -52,6 +52,18 @@ class Backend:
         """`(params, batch) -> logits [b, t, v]`, dropout off."""
         run = steps.forward(config, rules)
         return lambda params, batch: run(variables_of(params), batch)
+
+    def intermediates(
+        self, config: ModelConfig, *, rules: Rules = DEFAULT_RULES
+    ) -> Callable[[Params, Batch], tuple[Array, Intermediates]]:
+        """`(params, batch) -> (logits, what the layers sowed by canonical name)`, dropout off."""
+        run = steps.intermediates(config, rules)
+
+        def intermediates(params: Params, batch: Batch) -> tuple[Array, Intermediates]:
+            logits, sown = run(variables_of(params), batch)
+            return logits, {name: value for name, (value,) in canonical(sown, "intermediates").items()}
+
+        return intermediates
 
     def loss_and_grads(
         self, config: ModelConfig, train: TrainConfig, *, rules: Rules = DEFAULT_RULES

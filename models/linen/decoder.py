@@ -71,6 +71,7 @@ class Block(nn.Module):
         for layer in self.config.cycle:
             run = DecoderLayer(self.config, layer, self.mode, self.deterministic)
             x_BTD = run(x_BTD, positions_BT, segments_BT)
+            self.sow("intermediates", f"hidden_states{layer.suffix}", x_BTD)
         return x_BTD, None
 
 
@@ -84,7 +85,7 @@ def _lifted_block(remat: Remat, scan_length: int | None) -> type[nn.Module]:
         return block
     return nn.scan(
         block,
-        variable_axes={"params": 1, "cache": 0},
+        variable_axes={"params": 1, "cache": 0, "intermediates": 0},
         split_rngs={"params": True, "dropout": True},
         # Flax leaves this parameter without a type, so the checker takes that of its default.
         in_axes=(nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]

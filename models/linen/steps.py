@@ -43,6 +43,18 @@ def forward(config: ModelConfig, rules: Rules) -> Callable[[Variables, Batch], A
     return run
 
 
+def intermediates(config: ModelConfig, rules: Rules) -> Callable[[Variables, Batch], tuple[Array, Variables]]:
+    """`(params, batch) -> (logits, {"intermediates": tree of one-tuples})`, dropout off."""
+    model = Transformer(config)
+
+    def run(params: Variables, batch: Batch) -> tuple[Array, Variables]:
+        with nn.logical_axis_rules(rules):
+            inputs = (batch.inputs, batch.positions, batch.segment_ids)
+            return model.apply(params, *inputs, mutable=["intermediates"])
+
+    return run
+
+
 def loss_and_grads(
     config: ModelConfig, train: TrainConfig, rules: Rules
 ) -> Callable[[Variables, Batch, Array | None], tuple[LossTerms, Variables]]:

@@ -24,11 +24,12 @@ LayerCache = dict[str, Array]
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """What every layer reads besides the activations: positions, segments, and whether there is a cache."""
+    """What every layer reads besides the activations: positions, segments, whether there is a cache, what to record."""
 
     positions: Int[Array, "b t"]
     segment_ids: Int[Array, "b t"]
     mode: Mode
+    record: bool = False
 
 
 class Attention(nnx.Module):

@@ -8,7 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from ..config import ModelConfig, TrainConfig
-from ..protocol import Cache, Metrics, Params, ParamSpec
+from ..protocol import Cache, Intermediates, Metrics, Params, ParamSpec
 from ..sharding import DEFAULT_RULES, Rules
 from ..training import Batch, LossTerms
 from . import state as states
@@ -43,6 +43,12 @@ class Backend:
     def forward(self, config: ModelConfig, *, rules: Rules = DEFAULT_RULES) -> Callable[[Params, Batch], Array]:
         """`(params, batch) -> logits [b, t, v]`, dropout off."""
         return steps.forward(config, rules=rules)
+
+    def intermediates(
+        self, config: ModelConfig, *, rules: Rules = DEFAULT_RULES
+    ) -> Callable[[Params, Batch], tuple[Array, Intermediates]]:
+        """`(params, batch) -> (logits, what the layers sowed by canonical name)`, dropout off."""
+        return steps.intermediates(config, rules=rules)
 
     def loss_and_grads(
         self, config: ModelConfig, train: TrainConfig, *, rules: Rules = DEFAULT_RULES

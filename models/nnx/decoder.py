@@ -29,6 +29,8 @@ LOGITS_AXES = ("activation_embed_and_logits_batch", "activation_norm_length", "a
 DRAWS_PER_LAYER = 2
 
 BlockCache = dict[str, LayerCache]
+Sown = dict[str, tuple[Array, ...]]
+BlockOutput = tuple[BlockCache, Sown]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +93,8 @@ class Block(nnx.Module):
             x, layer_cache = DecoderLayer(self, layer.suffix)(x, context, cache.get(name, {}), keys)
             if layer_cache:
                 written[name] = layer_cache
+            if context.record:
+                self.sow(nnx.Intermediate, "hidden_states" + layer.suffix, x)
         return x, written
 
 
@@ -117,8 +121,8 @@ class Decoder(nnx.Module):
 
     def __call__(
         self, x: Float[Array, "b t d"], context: Context, cache: dict[str, BlockCache], *, deterministic: bool
-    ) -> tuple[Float[Array, "b t d"], dict[str, BlockCache]]:
-        """From embedded tokens to the normed output of the last layer, and the cache by the block's name."""
+    ) -> tuple[Float[Array, "b t d"], dict[str, BlockOutput]]:
+        """From embedded tokens to the normed output of the last layer, and what each block left, by its name."""
         keys = self._dropout_keys(deterministic)
         if self.config.scale_embedding:
             x = x * jnp.asarray(math.sqrt(self.config.embed_dim), x.dtype)
@@ -130,9 +134,9 @@ class Decoder(nnx.Module):
         with jax.named_scope("dropout"):
             x = self.dropout(x, None if keys is None else keys[0])
         run = self._scan if self.config.scan_layers else self._unroll
-        x, cache = run(x, context, cache, None if keys is None else keys[1:])
+        x, left = run(x, context, cache, None if keys is None else keys[1:])
         with jax.named_scope("decoder_norm"):
-            return self.decoder_norm(x), cache
+            return self.decoder_norm(x), left
 
     def head(self, x: Float[Array, "b t d"], table: Float[Array, "v d"]) -> Float[Array, "b t v"]:
         """Float32 logits, from the token table when the head is tied to it."""
@@ -153,26 +157,26 @@ class Decoder(nnx.Module):
 
     def _scan(
         self, x: Array, context: Context, cache: dict[str, BlockCache], keys: Array | None
-    ) -> tuple[Array, dict[str, BlockCache]]:
+    ) -> tuple[Array, dict[str, BlockOutput]]:
         graphdef, params = nnx.split(self.layers)
         params = jax.tree.map(lambda stacked: jnp.moveaxis(stacked, 1, 0), params)
         step = _rematerialised(functools.partial(_run, graphdef, context), self.config)
         with jax.named_scope("layers"):
-            x, written = jax.lax.scan(step, x, (params, cache.get("layers", {}), keys))
-        return x, {"layers": written}
+            x, left = jax.lax.scan(step, x, (params, cache.get("layers", {}), keys))
+        return x, {"layers": left}
 
     def _unroll(
         self, x: Array, context: Context, cache: dict[str, BlockCache], keys: Array | None
-    ) -> tuple[Array, dict[str, BlockCache]]:
-        written = {}
+    ) -> tuple[Array, dict[str, BlockOutput]]:
+        left = {}
         for index in range(self.config.num_blocks):
             name = f"layers_{index}"
             graphdef, params = nnx.split(getattr(self, name))
             step = _rematerialised(functools.partial(_run, graphdef, context), self.config)
             with jax.named_scope(name):
                 key = None if keys is None else keys[index]
-                x, written[name] = step(x, (params, cache.get(name, {}), key))
-        return x, written
+                x, left[name] = step(x, (params, cache.get(name, {}), key))
+        return x, left
 
 
 def _stacked(config: ModelConfig, rules: Rules, rngs: nnx.Rngs) -> Block:
@@ -184,10 +188,15 @@ def _stacked(config: ModelConfig, rules: Rules, rngs: nnx.Rngs) -> Block:
     return create(jax.random.split(rngs.params(), config.num_blocks))
 
 
-def _run(graphdef: nnx.GraphDef, context: Context, x: Array, xs: tuple) -> tuple[Array, BlockCache]:
-    """One block, in the shape of a scan's body."""
+def _run(graphdef: nnx.GraphDef, context: Context, x: Array, xs: tuple) -> tuple[Array, BlockOutput]:
+    """One block, in the shape of a scan's body: its cache and what it sowed leave the loop beside the activations."""
     params, cache, key = xs
-    return nnx.merge(graphdef, params)(x, context, cache, key)
+    block = nnx.merge(graphdef, params)
+    if not context.record:
+        x, written = block(x, context, cache, key)
+        return x, (written, {})
+    (x, written), sown = nnx.capture(block, nnx.Intermediate)(x, context, cache, key)
+    return x, (written, nnx.to_pure_dict(sown))
 
 
 def _rematerialised(step: Callable, config: ModelConfig) -> Callable:

@@ -15,16 +15,17 @@ from ..config import ModelConfig
 from ..protocol import Mode
 from ..sharding import Rules
 from .attention import Context
-from .decoder import BlockCache, Decoder
+from .decoder import BlockCache, Decoder, Sown
 from .layers import Embed
 
 
 @dataclasses.dataclass(frozen=True)
 class Output:
-    """Float32 logits, and the cache as it stands after the call (`Mode.DECODE`)."""
+    """Float32 logits, the cache as it stands after the call (`Mode.DECODE`), and what the layers sowed if asked to."""
 
     logits: Float[Array, "b t v"]
     cache: dict[str, typing.Any]
+    intermediates: dict[str, Sown]
 
 
 class Transformer(nnx.Module):
@@ -44,16 +45,18 @@ class Transformer(nnx.Module):
         mode: Mode = Mode.TRAIN,
         cache: dict[str, BlockCache] | None = None,
         deterministic: bool = True,
+        record: bool = False,
     ) -> Output:
         """Logits of every position. `cache` is by block name, then by the attention's name; `Mode.DECODE` needs it."""
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
         if segment_ids is None:
             segment_ids = jnp.ones(tokens.shape, jnp.int32)
-        context = Context(positions, segment_ids, mode)
+        context = Context(positions, segment_ids, mode, record)
         with jax.named_scope("token_embedder"):
             x = self.token_embedder(tokens)
         with jax.named_scope("decoder"):
-            x, written = self.decoder(x, context, cache or {}, deterministic=deterministic)
+            x, left = self.decoder(x, context, cache or {}, deterministic=deterministic)
             logits_BTV = self.decoder.head(x, self.token_embedder.embedding[...])
-        return Output(logits_BTV, written)
+        written, sown = ({name: part[index] for name, part in left.items()} for index in (0, 1))
+        return Output(logits_BTV, written, sown)

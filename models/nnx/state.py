@@ -14,7 +14,7 @@ from flax import nnx, traverse_util
 from jaxtyping import Array, Key
 
 from ..config import ModelConfig, TrainConfig
-from ..protocol import Cache, Params, ParamSpec
+from ..protocol import Cache, Intermediates, Params, ParamSpec
 from ..sharding import DEFAULT_RULES, Rules
 from ..training import make_optimizer
 from .model import Transformer
@@ -170,3 +170,9 @@ def nest_cache(cache: Cache) -> dict:
 def flatten_cache(cache: dict) -> Cache:
     """The decoder's cache by canonical name."""
     return typing.cast(Cache, traverse_util.flatten_dict({"decoder": cache}, sep="/"))  # text keys, by `sep`
+
+
+def flatten_sown(sown: dict) -> Intermediates:
+    """What each block sowed, once each, by canonical name."""
+    flat = traverse_util.flatten_dict({"decoder": sown}, sep="/")
+    return {name: value for name, (value,) in flat.items()}

@@ -11,11 +11,11 @@ from flax import nnx
 from jaxtyping import Array, Float, Int, Key
 
 from ..config import ModelConfig, TrainConfig
-from ..protocol import Cache, Metrics, Mode, Params
+from ..protocol import Cache, Intermediates, Metrics, Mode, Params
 from ..sharding import DEFAULT_RULES, Rules
 from ..training import Batch, LossTerms, clip_by_global_norm, next_token_loss, schedule
 from .model import Output, Transformer
-from .state import canonical_params, flatten_cache, model_structure, nest_cache, train_structure
+from .state import canonical_params, flatten_cache, flatten_sown, model_structure, nest_cache, train_structure
 
 
 def apply(config: ModelConfig, *, rules: Rules = DEFAULT_RULES) -> Callable[..., Float[Array, "b t v"]]:
@@ -35,6 +35,21 @@ def forward(config: ModelConfig, *, rules: Rules = DEFAULT_RULES) -> Callable[[P
     """`(params, batch) -> logits [b, t, v]`, dropout off."""
     structure = model_structure(config, rules)
     return lambda params, batch: _logits(structure.merge(params), batch, deterministic=True)
+
+
+def intermediates(
+    config: ModelConfig, *, rules: Rules = DEFAULT_RULES
+) -> Callable[[Params, Batch], tuple[Array, Intermediates]]:
+    """`(params, batch) -> (logits, what the layers sowed by canonical name)`, dropout off."""
+    structure = model_structure(config, rules)
+
+    def run(params: Params, batch: Batch) -> tuple[Array, Intermediates]:
+        output: Output = structure.merge(params)(
+            batch.inputs, positions=batch.positions, segment_ids=batch.segment_ids, record=True
+        )
+        return output.logits, flatten_sown(output.intermediates)
+
+    return run
 
 
 def loss_and_grads(

@@ -99,6 +99,12 @@ def _forward(backend: Backend, setup: Setup, extent: inputs.Extent) -> Parts:
     return Parts(backend.forward(setup.model), args, _prefixed("params", "batch/0"), _plain)
 
 
+def _intermediates(backend: Backend, setup: Setup, extent: inputs.Extent) -> Parts:
+    args = (abstract_params(backend, setup), inputs.abstract_batch(extent))
+    step = backend.intermediates(setup.model)
+    return Parts(step, args, _prefixed("params", "batch/0"), lambda path: "/".join(path[1:]) or "logits")
+
+
 def _loss_and_grads(backend: Backend, setup: Setup, extent: inputs.Extent) -> Parts:
     step = backend.loss_and_grads(setup.model, setup.train)
     args: tuple[typing.Any, ...] = (abstract_params(backend, setup), inputs.abstract_batch(extent))
@@ -175,6 +181,7 @@ def _generate(backend: Backend, setup: Setup, extent: inputs.Extent) -> Parts:
 
 STEPS: dict[str, Callable[[Backend, Setup, inputs.Extent], Parts]] = {
     "forward": _forward,
+    "intermediates": _intermediates,
     "loss_and_grads": _loss_and_grads,
     "train_step": _train_step,
     "train_steps_3": functools.partial(_train_steps, count=3),

@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec
 
 import models
 from models.nnx import state as nnx_state
-from models.sharding import DEFAULT_RULES, resolve
+from models.sharding import DEFAULT_RULES, is_axes, resolve
 
 from ...observe import Observation
 from ...observe import shardings as observe
@@ -34,14 +34,10 @@ def _text(name: str | Converted) -> str:
     return name.name if isinstance(name, Converted) else name
 
 
-def _is_axes(node: typing.Any) -> bool:
-    return type(node) is tuple and all(word is None or isinstance(word, str) for word in node)
-
-
 def axes(backend_name: str, setup: Setup) -> Axes:
     """The logical axes of every state leaf, as this twin's own metadata says."""
     backend = models.backend(backend_name)
-    return _named(backend_name, backend.state_axes(setup.model, setup.train), is_leaf=_is_axes)
+    return _named(backend_name, backend.state_axes(setup.model, setup.train), is_leaf=is_axes)
 
 
 def specs(axes_by_leaf: Axes, mesh: str) -> dict[str, PartitionSpec]:
@@ -67,7 +63,7 @@ def after_a_step(setup: Setup) -> Axes:
     state, _ = jax.eval_shape(
         backend.train_step(setup.model, setup.train), backend.abstract_state(setup.model, setup.train), batch
     )
-    return _named("nnx", nnx_state.state_axes(state), is_leaf=_is_axes)
+    return _named("nnx", nnx_state.state_axes(state), is_leaf=is_axes)
 
 
 def compare_axes(case: Case, names: tuple[str, str]) -> Observation:

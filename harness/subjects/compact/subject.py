@@ -18,6 +18,7 @@ PUBLISHED = ("llama3.1-8b", "llama3.1-405b", "gpt3-175b", "gemma2-2b")
 TRAIN = TrainConfig(optimizer=AdamW(warmup_steps=2, decay_steps=20), z_loss=1e-3)
 OBSERVABLES = {
     "forward": "logits",
+    "intermediates": "logits",
     "loss_and_grads": "grads",
     "train_step": "state",
     "train_steps_3": "state",
