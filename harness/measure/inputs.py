@@ -35,7 +35,7 @@ def draw_inputs(a: Program, b: Program, seed: int) -> Inputs:
     Leaves of one side only keep that side's own draw.
 
     Raises:
-        ProgramError: neither side can draw, or a draw does not fit the program.
+        ProgramError: neither side can draw, a draw does not fit the program, or both hold other values for a leaf.
     """
     key = jax.random.key(seed)
     try:
@@ -44,7 +44,22 @@ def draw_inputs(a: Program, b: Program, seed: int) -> Inputs:
         flat_b = _flat(b, key)
         return Inputs("as drawn", _fill(a, b, flat_b, None), flat_b)
     own = _flat(b, key) if b.sample is not None or b.is_concrete else None
-    return Inputs("as drawn", flat_a, _fill(b, a, flat_a, own))
+    filled = _fill(b, a, flat_a, own)
+    if own is not None and a.sample is None and b.sample is None:
+        _refuse_other_values(a, b, filled, own)
+    return Inputs("as drawn", flat_a, filled)
+
+
+def _refuse_other_values(a: Program, b: Program, filled: tuple[typing.Any, ...], own: tuple[typing.Any, ...]) -> None:
+    """Both sides run on one set of inputs: a value that only one side was given would silently be replaced."""
+    for leaf, value, given in zip(b.inputs, filled, own, strict=True):
+        if is_key(value) or value is given:
+            continue
+        if np.asarray(value).tobytes() != np.asarray(given).tobytes():
+            raise ProgramError(
+                f"input {leaf.name} holds other values in '{b.name}' than in '{a.name}': both sides run on the same"
+                " inputs, so give both the same values, or name the leaf OneSided(reason) if it is meant to differ"
+            )
 
 
 def variants(a: Program, b: Program, drawn: Inputs, seed: int, *, nearby: int = NEARBY) -> Iterator[Inputs]:

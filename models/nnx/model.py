@@ -58,5 +58,5 @@ class Transformer(nnx.Module):
         with jax.named_scope("decoder"):
             x, left = self.decoder(x, context, cache or {}, deterministic=deterministic)
             logits_BTV = self.decoder.head(x, self.token_embedder.embedding[...])
-        written, sown = ({name: part[index] for name, part in left.items()} for index in (0, 1))
-        return Output(logits_BTV, written, sown)
+        written = {name: cache for name, (cache, _) in left.items()}
+        return Output(logits_BTV, written, {name: sown for name, (_, sown) in left.items()})

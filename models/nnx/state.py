@@ -172,7 +172,8 @@ def flatten_cache(cache: dict) -> Cache:
     return typing.cast(Cache, traverse_util.flatten_dict({"decoder": cache}, sep="/"))  # text keys, by `sep`
 
 
-def flatten_sown(sown: dict) -> Intermediates:
+def flatten_sown(sown: dict[str, dict[str, tuple[Array, ...]]]) -> Intermediates:
     """What each block sowed, once each, by canonical name."""
-    flat = traverse_util.flatten_dict({"decoder": sown}, sep="/")
-    return {name: value for name, (value,) in flat.items()}
+    return {
+        f"decoder/{block}/{name}": value for block, values in sown.items() for name, (value,) in values.items()
+    }

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from harness import Converted, Kind, OneSided, Program, measure
+from harness import Converted, Kind, OneSided, Program, ProgramError, measure
 from harness.measure import LITERAL_BOUND, K, Runners, compiled, first_difference, measure_runs, stepwise
 from harness.measure.inputs import draw_inputs
 from harness.measure.pairing import pair
@@ -106,12 +106,19 @@ def test_inputs_are_matched_by_name_and_declared_differences_are_listed():
 
     w, count = jnp.linspace(0.1, 1.3, 4), jnp.asarray(3)
     a = Program(lambda w, count: w * count, (w, count), name_input=name_a)
-    args = (jnp.asarray(9, jnp.uint32), w * 0, jnp.ones(2))
+    args = (jnp.asarray(3, jnp.uint32), w, jnp.ones(2))
     b = Program(lambda count, w, cache: w * count.astype(jnp.int32) + 0 * cache[0], args, name_input=name_b)
     verdict = measure(a, b)
     assert verdict.kind is Kind.BITWISE, verdict.explain()
     assert len(verdict.certificate.conversions) == 1
     assert "a cache that only b keeps" in verdict.explain()
+
+
+def test_other_values_on_the_two_sides_are_refused_by_name():
+    w = jnp.linspace(0.1, 1.3, 4)
+    a, b = Program(lambda w: w * 2, (w,), name="old"), Program(lambda w: w + w, (w * 1.5,), name="new")
+    with pytest.raises(ProgramError, match="input 0 holds other values in 'new' than in 'old'"):
+        measure(a, b)
 
 
 def test_a_cancelled_value_is_judged_by_how_strongly_it_cancels():
