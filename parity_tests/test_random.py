@@ -12,17 +12,19 @@ import hypothesis
 import pytest
 
 from harness.check import check
-from harness.measure import audit
+from harness.measure import audit, measure
 from harness.observe.shardings import compare_constraints
-from harness.subjects.compact import SUBJECT, space
+from harness.subjects.compact import SUBJECT, checkpoints, space
 from harness.subjects.compact.setup import read
 from harness.subjects.compact.subject import OBSERVABLES
 from harness.verdict import Kind
+from models.checkpoints.layouts import Layout
 
 COVERING = space.covering()
 REGRESSIONS = sorted((pathlib.Path(__file__).parent / "regressions").glob("*.json"))
 EXAMPLES = {"train_step": 8, "loss_and_grads": 7, "forward": 7, "prefill": 7, "generate": 7}
 AUDITED_SHARE = 14
+SAMPLED = 6  # every sixth covering config is compiled and saved as well
 
 
 def _compare(case, parity):
@@ -63,6 +65,16 @@ def test_random_configs(stratum, parity):
         _compare(SUBJECT.case(setup, stratum.step, label=label), parity)
 
     compare()
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("index", range(0, len(COVERING), SAMPLED))
+def test_a_sample_is_compiled_and_saved_alike(index, tmp_path, parity):
+    case = SUBJECT.case(COVERING[index], "train_step", label=f"cover-{index}")
+    linen, nnx = SUBJECT.programs(case)
+    parity.expect(measure(linen, nnx), case=case, observable="state")
+    saved = [checkpoints.save(tmp_path, program, case, Layout.FINAL) for program in (linen, nnx)]
+    parity.expect(checkpoints.compare_saved(*saved), case=case, observable="checkpoints")
 
 
 def test_the_covering_set_covers_every_pair():
