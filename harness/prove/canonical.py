@@ -4,6 +4,7 @@ Weak types are no part of a term. They steer dtype promotion while Python runs; 
 that came out. Weak types of a program's own leaves, which steer whoever calls it, are execution facts.
 """
 
+import collections
 import typing
 from collections.abc import Iterable, Sequence
 
@@ -11,7 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend.core import Literal
 
-from . import execution, loops, rules
+from . import draws, execution, loops, rules
 from .params import Unmodelled, array_token, params_token, token
 from .primitives import CALLS, COND, IDENTITIES, IGNORED, PURE, SCAN, WHILE
 from .terms import Graph, Node, Origin, free_variables
@@ -20,13 +21,18 @@ from .terms import Graph, Node, Origin, free_variables
 class Evaluator:
     """Builds the terms of one program. What it cannot model becomes a node that equals nothing, with the reason."""
 
-    def __init__(self, name: str, allow: rules.Strength):
+    def __init__(self, name: str, allow: rules.Strength, *, early: bool, shared: "Evaluator | None" = None):
+        """`shared` lends its graph: then equal terms of both programs are one node, built once. `early` lifts draws."""
         self.name = name
-        self.graph = Graph(rules.table(allow))
+        self.graph = Graph(rules.table(allow)) if shared is None else shared.graph
         self.graph.rebuilders.update(loops.REBUILDERS | {"cond": _rebuild_cond})
         self.facts = execution.Facts()
-        self._order = 0
-        self._literals: dict[tuple[typing.Any, ...], Node] = {}
+        self.has_unmodelled = self.has_draws = False
+        self.early = draws.Early() if early else None
+        self.origins: list[Origin] = []  # of every equation that was read, in program order
+        self._nesting = 0
+        self._literals: dict[tuple[typing.Any, ...], Node] = {} if shared is None else shared._literals
+        self._built: dict[tuple[typing.Any, ...], list[Node]] = {} if shared is None else shared._built
         self._handlers = {
             SCAN: self._scan,
             WHILE: self._while,
@@ -50,11 +56,11 @@ class Evaluator:
         env.update(zip(jaxpr.constvars, consts, strict=True))
         env.update(zip(jaxpr.invars, args, strict=True))
         needed, live = _live(jaxpr, used)
-        handlers = self._handlers
+        handlers, origins = self._handlers, self.origins
         for equation in live:
             operands = [env[var] if type(var) is not Literal else self._literal(var) for var in equation.invars]
-            self._order += 1
-            origin = Origin(equation, caller, self._order)
+            origin = Origin(equation, caller, len(origins))
+            origins.append(origin)
             handler = handlers.get(equation.primitive)
             try:
                 if handler is None:
@@ -73,24 +79,24 @@ class Evaluator:
         return self._literal(var) if type(var) is Literal else env[var]
 
     def _unused(self, var) -> Node:
-        name = token((self.name, self.graph.fresh()))
-        return self.graph.leaf("unmodelled", name, *_aval(var), attrs="an output that was not computed")
+        # A free variable: were it read after all, the program's outputs would not be closed, and not be compared.
+        return loops.variable(self.graph, "unused", 0, None, var.aval)
 
     def _literal(self, literal) -> Node:
         value, aval = literal.val, literal.aval
         # Equal numbers of unlike types or signs of zero are unlike keys; floats by their text, which keeps every bit.
-        key = (aval.dtype, type(value), repr(value)) if isinstance(value, int | float) else None
-        node = self._literals.get(key) if key is not None else None
+        text = value.tobytes() if isinstance(value, np.ndarray | np.generic) else repr(value)
+        key = (aval.dtype, aval.shape, type(value), text)
+        node = self._literals.get(key)
         if node is None:
-            node = self._constant(np.asarray(value, dtype=aval.dtype))
-            if key is not None:
-                self._literals[key] = node
+            node = self._literals[key] = self._constant(np.asarray(value, dtype=aval.dtype))
         return node
 
     def _captured(self, var, value) -> Node:
         try:
             return self._constant(value)
         except Unmodelled as reason:
+            self.has_unmodelled = True
             name = token((self.name, self.graph.fresh()))
             return self.graph.leaf("unmodelled", name, *_aval(var), attrs=f"a captured array: {reason}")
 
@@ -105,6 +111,7 @@ class Evaluator:
         return rules.constant(self.graph, array, None)
 
     def _unmodelled(self, equation, operands, origin, reason: str) -> list[Node]:
+        self.has_unmodelled = True
         name = token((self.name, self.graph.fresh()))
         why = f"{equation.primitive.name}: {reason}"
         free = free_variables(operands)
@@ -120,10 +127,22 @@ class Evaluator:
         if equation.effects:
             raise Unmodelled("the operation has side effects")
         params = equation.params
-        data = self._token(params)
-        self.facts.placement(params)
-        outvars = equation.outvars
-        operands = tuple(operands)
+        data = b""
+        if params:
+            data = self._token(params)
+            self.facts.placement(params)
+        if op == "random_bits":
+            self.has_draws = True
+            if self.early is not None:
+                return [self.early.draw(self.graph, operands[0], data, equation.outvars[0].aval, origin)]
+        key = (op, data, *operands)
+        results = self._built.get(key)
+        if results is None:
+            results = self._built[key] = self._build(op, data, equation, tuple(operands), origin)
+        return results
+
+    def _build(self, op, data, equation, operands, origin) -> list[Node]:
+        params, outvars = equation.params, equation.outvars
         if len(outvars) == 1:
             aval = outvars[0].aval
             return [self.graph.build(op, data, params, operands, aval.shape, aval.dtype, origin)]
@@ -133,11 +152,7 @@ class Evaluator:
         ]
 
     def _token(self, params) -> bytes:
-        if not params:
-            return b""
-        jaxprs = {
-            name: value for name, value in params.items() if name in ("update_jaxpr", "jaxpr") and value is not None
-        }
+        jaxprs = {name: params[name] for name in ("update_jaxpr", "jaxpr") if params.get(name) is not None}
         if not jaxprs:
             return params_token(params, IGNORED)
         bodies = {name: self._body(value, params) for name, value in jaxprs.items()}
@@ -161,6 +176,25 @@ class Evaluator:
         self.facts.identity(equation)
         return operands
 
+    def _carries(self, loop: loops.Loop, inits: Sequence[Node]) -> list[Node]:
+        """A variable for each carry, named by initial value, so that a twin's loop finds the terms of the first one."""
+        alike: collections.Counter[bytes] = collections.Counter()
+        carries = []
+        for init in inits:
+            alike[init.digest] += 1
+            identity = (self._nesting, init.digest, alike[init.digest])
+            carries.append(loops.variable(self.graph, "carry", loop.depth, identity, init))
+        return carries
+
+    def _enter(self) -> int:
+        self._nesting += 1
+        return len(self.early.pending) if self.early is not None else 0
+
+    def _leave(self, start: int, carries: Sequence[Node], values: Sequence[Node]) -> None:
+        self._nesting -= 1
+        if self.early is not None:
+            self.early.settle(self.graph, start, carries, values)
+
     def _scan(self, equation, operands, origin, used) -> list[Node]:
         params = _only(equation.params, ("reverse", "length", "jaxpr", "num_consts", "num_carry", "unroll", "linear",
                                          "_split_transpose"))  # fmt: skip
@@ -168,11 +202,13 @@ class Evaluator:
         graph, num_consts, num_carry = self.graph, params["num_consts"], params["num_carry"]
         consts, inits, arrays = _split(operands, num_consts, num_carry)
         loop = loops.Loop(loops.depth_of(operands), params["length"], params["reverse"])
-        carries = [loops.variable(graph, "carry", loop.depth, graph.fresh(), init) for init in inits]
+        carries = self._carries(loop, inits)
         rows = [loops.slice_at(graph, loop.depth, array, origin) for array in arrays]
         keep = [True] * num_carry + used[num_carry:]
+        start = self._enter()
         outs = self.closed(params["jaxpr"], [*consts, *carries, *rows], origin, keep)
         solved = loops.solve(graph, loop, inits, carries, outs[:num_carry], outs[num_carry:], origin)
+        self._leave(start, carries, solved.values)
         finals = [loops.after(graph, loop, value, None, origin) for value in solved.values]
         return finals + [loops.stack(graph, loop, term, origin) for term in solved.extras]
 
@@ -182,10 +218,12 @@ class Evaluator:
         graph = self.graph
         cond_consts, body_consts, inits = _split(operands, params["cond_nconsts"], params["body_nconsts"])
         loop = loops.Loop(loops.depth_of(operands), None, False)
-        carries = [loops.variable(graph, "carry", loop.depth, graph.fresh(), init) for init in inits]
+        carries = self._carries(loop, inits)
+        start = self._enter()
         outs = self.closed(params["body_jaxpr"], [*body_consts, *carries], origin)
         condition = self.closed(params["cond_jaxpr"], [*cond_consts, *carries], origin)
         solved = loops.solve(graph, loop, inits, carries, outs, condition, origin)
+        self._leave(start, carries, solved.values)
         trip = loops.trips(graph, loop, solved.extras[0], origin)
         return [loops.after(graph, loop, value, trip, origin) for value in solved.values]
 

@@ -35,10 +35,19 @@ def find(nodes: Iterable[Node]) -> Draws:
     draws.sort(key=lambda node: (node.origin.order, node.digest))
     by_stage, by_order = collections.defaultdict(list), collections.defaultdict(list)
     for node in draws:
-        kind = token((node.shape, str(node.dtype), tuple(sorted(depth for _, depth, _ in node.free))))
+        kind = _kind(node.shape, node.dtype, node.free)
         by_order[(kind,)].append(node)
-        by_stage[(kind, token(scopes(node)))].append(node)
+        by_stage[(kind, token(scopes(node.origin)))].append(node)
     return Draws(dict(by_stage), dict(by_order))
+
+
+def _kind(shape, dtype, free) -> bytes:
+    return token((shape, str(dtype), tuple(sorted(depth for _, depth, _ in free))))
+
+
+def _variable(graph: Graph, group: _Group, place: int, like, free, origin) -> Node:
+    name = token((*group, place))
+    return graph.leaf("draw", name, like.shape, like.dtype, attrs=place, free=free, origin=origin)
 
 
 def _liftable(node: Node) -> bool:
@@ -57,8 +66,45 @@ def lift(graph: Graph, roots: Sequence[Node], draws: Draws, *, stages: bool) -> 
     variables: dict[bytes, Node] = {}
     for group, nodes in (draws.by_stage if stages else draws.by_order).items():
         for place, node in enumerate(nodes):
-            name = token((*group, place))
-            variables[node.digest] = graph.leaf(
-                "draw", name, node.shape, node.dtype, attrs=place, free=node.free, origin=node.origin
-            )
+            variables[node.digest] = _variable(graph, group, place, node, node.free, node.origin)
     return graph.rewrite(roots, lambda node: variables.get(node.digest)) if variables else list(roots)
+
+
+class Early:
+    """Draws lifted while a program is read, which spares rewriting it afterwards.
+
+    Inside a loop a key may still mention open carries, so what it will be is a guess: it varies with the loop. When the
+    program has been read, `holds` says whether every guess was right; if not, the program is read again and its
+    draws are lifted afterwards.
+    """
+
+    def __init__(self):
+        self.names: dict[bytes, Node] = {}
+        self.pending: list[tuple[Node, Node, bytes]] = []  # variable, key, parameters
+        self._known: dict[tuple[Node, bytes], Node] = {}
+        self._places: collections.Counter[_Group] = collections.Counter()
+
+    def draw(self, graph: Graph, key: Node, data: bytes, like, origin) -> Node:
+        """The variable for a draw from this key."""
+        found = self._known.get((key, data))
+        if found is None:
+            free = frozenset(("index", depth, None) for _, depth, _ in key.free)
+            group = (_kind(like.shape, like.dtype, free), token(scopes(origin)))
+            found = _variable(graph, group, self._places[group], like, free, origin)
+            self._places[group] += 1
+            self._known[(key, data)] = self.names[found.digest] = found
+            self.pending.append((found, key, data))
+        return found
+
+    def settle(self, graph: Graph, start: int, carries: Sequence[Node], values: Sequence[Node]) -> None:
+        """Tell the keys met since `start` what the carries of a loop that has been solved are."""
+        inside = self.pending[start:]
+        if inside:
+            mapping = {carry.attrs: value for carry, value in zip(carries, values, strict=True)}
+            keys = graph.substitute([key for _, key, _ in inside], mapping)
+            self.pending[start:] = [(node, key, data) for (node, _, data), key in zip(inside, keys, strict=True)]
+
+    def holds(self) -> bool:
+        """Whether each variable varies as its key does, and no two of them have one key."""
+        keys = {(key, data) for _, key, data in self.pending}
+        return len(keys) == len(self.pending) and all(node.free == key.free for node, key, _ in self.pending)

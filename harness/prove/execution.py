@@ -25,10 +25,9 @@ class Facts:
 
     def placement(self, params: typing.Mapping[str, typing.Any]) -> None:
         """The sharding that an ordinary operation asks for its result, where it names an axis at all."""
-        for name in ("sharding", "out_sharding"):
-            sharding = params.get(name)
-            if sharding is not None and _names_an_axis(sharding):
-                self.add("result sharding", _sharding(sharding))
+        sharding = params.get("sharding") or params.get("out_sharding")
+        if sharding is not None and _names_an_axis(sharding):
+            self.add("result sharding", _sharding(sharding))
 
     def call(self, equation) -> None:
         """What a call asks for beside its value."""

@@ -116,12 +116,12 @@ def _pair(left: Sequence[Node], right: Sequence[Node]) -> list[tuple[Node | None
 
 def _likeness(a: Node, b: Node) -> tuple[int, int]:
     shared = len({node.digest for node in a.operands} & {node.digest for node in b.operands})
-    score = 4 * (a.op == b.op) + 3 * (scopes(a) == scopes(b)) + 2 * shared + (a.shape == b.shape)
+    score = 4 * (a.op == b.op) + 3 * (scopes(a.origin) == scopes(b.origin)) + 2 * shared + (a.shape == b.shape)
     return score, -abs(_order(a)[0] - _order(b)[0])
 
 
 def _scope(pair: tuple[Node | None, Node | None]) -> str:
-    paths = ["/".join(scopes(node)) for node in pair if node is not None]
+    paths = ["/".join(scopes(node.origin)) for node in pair if node is not None]
     return " | ".join(dict.fromkeys(path for path in paths if path))
 
 

@@ -125,15 +125,23 @@ class Solved:
 
 
 def solve(graph: Graph, loop: Loop, inits, variables, terms, extras, origin) -> Solved:
-    """The recurrences `variable = init, then term`, solved component by component."""
+    """The recurrences `variable = init, then term`, solved component by component, once for each system of a graph."""
+    key = (loop, frozenset(zip(variables, inits, terms, strict=True)), tuple(extras))
+    solved = graph.solved.get(key)
+    if solved is None:
+        solved = graph.solved[key] = _solve(graph, loop, inits, variables, terms, extras, origin)
+    known, extras = solved
+    return Solved([known[var.attrs] for var in variables], list(extras))
+
+
+def _solve(graph: Graph, loop: Loop, inits, variables, terms, extras, origin):
     problem = _Problem(graph, loop, list(inits), list(variables), list(terms), list(extras), origin)
     problem.drop_invariants()
     problem.merge()
     for component in _components(problem.dependencies()):
         problem.close(component)
     values = typing.cast(list[Node], problem.values)  # every component is closed: no value is open
-    known = {var.attrs: value for var, value in zip(variables, values, strict=True)}
-    return Solved([known[var.attrs] for var in variables], problem.extras)
+    return {var.attrs: value for var, value in zip(variables, values, strict=True)}, problem.extras
 
 
 class _Problem:

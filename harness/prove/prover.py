@@ -1,8 +1,12 @@
 """`prove` and `fingerprint`: trace, bring to canonical form, compare leaf by leaf. Nothing is compiled or run."""
 
 import collections
+import contextlib
 import dataclasses
+import functools
+import gc
 import typing
+from collections.abc import Iterator
 
 from harness.program import Leaf, Program
 from harness.verdict import Certificate, Finding, Kind, LeafResult, Verdict
@@ -11,7 +15,7 @@ from . import draws as drawing
 from . import explain, rules, sources
 from .canonical import Evaluator
 from .params import digest, token
-from .terms import Node, depending, reachable
+from .terms import Node, reachable, reads_input
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +41,11 @@ class Fingerprint:
 class Form:
     """One program in canonical form: its evaluator and a term for each output leaf that is compared."""
 
-    def __init__(self, program: Program, side: str, allow: rules.Strength):
+    def __init__(self, program: Program, side: str, allow: rules.Strength, **options):
+        """`options` are the evaluator's."""
         self.program = program
         traced = program.trace()
-        self.evaluator = Evaluator(side, allow)
+        self.evaluator = Evaluator(side, allow, **options)
         self.inputs = {leaf.name: self._input(leaf, side) for leaf in traced.inputs}
         args = [self._entered(leaf) for leaf in traced.inputs]
         self.effects = sorted(str(effect) for effect in traced.jaxpr.effects)
@@ -55,8 +60,29 @@ class Form:
         self.weak += [f"input {leaf.name}" for leaf in traced.inputs if leaf.weak_type and leaf.one_sided is None]
         for words in self.weak:
             self.evaluator.facts.add("weak type", words)
-        self.under = reachable(self.outputs.values())
-        self.draws = drawing.find(self.under.values())
+        assert not any(node.free for node in self.outputs.values()), "an output is an open term"
+
+    @functools.cached_property
+    def under(self) -> dict[bytes, Node]:
+        """Every term that the outputs need."""
+        return reachable(self.outputs.values())
+
+    @property
+    def is_final(self) -> bool:
+        """Whether there is nothing to lift, or every draw was lifted while reading."""
+        early = self.evaluator.early
+        return early is not None and early.holds()
+
+    @functools.cached_property
+    def draws(self) -> drawing.Draws:
+        """The random draws that the outputs need and that are still to be lifted."""
+        return drawing.find(self.under.values() if self.evaluator.has_draws else ())
+
+    @property
+    def num_draws(self) -> int:
+        """Draws of distinct keys, lifted or not."""
+        early = self.evaluator.early
+        return len(early.names) if early is not None else self.draws.count
 
     def _input(self, leaf: Leaf, side: str) -> Node:
         name = token((leaf.name,) if leaf.one_sided is None else (leaf.name, side, "one-sided"))
@@ -74,13 +100,13 @@ class Form:
         if self.draws.count:
             lifted = drawing.lift(self.evaluator.graph, list(self.outputs.values()), self.draws, stages=stages)
             self.outputs = dict(zip(self.outputs, lifted, strict=True))
-            self.under = reachable(lifted)
+            del self.under
 
     def unmodelled(self) -> str | None:
         """What was not modelled, if an output depends on it or the program has effects."""
         if self.effects:
             return f"{self.program.name} has effects that are not modelled: {self.effects[0]}"
-        for node in self.under.values():
+        for node in self.under.values() if self.evaluator.has_unmodelled else ():
             if node.op == "unmodelled":
                 at = sources.source_line(node)
                 return f"{self.program.name}: {node.attrs}" + (f", at {at}" if at else "")
@@ -93,7 +119,7 @@ class Form:
         value = digest(environment, token(tuple(outputs.items())))
         facts = self.facts()
         execution = digest(value, token(tuple(facts.items())))
-        return Fingerprint(value.hex(), execution.hex(), outputs, facts, self.draws.count, self.unmodelled())
+        return Fingerprint(value.hex(), execution.hex(), outputs, facts, self.num_draws, self.unmodelled())
 
     def facts(self) -> dict[str, int]:
         """Execution facts in words, with counts, sorted."""
@@ -103,8 +129,10 @@ class Form:
 
 def fingerprint(program: Program) -> Fingerprint:
     """The canonical digests of a program, stable across processes; draws are lifted and named by stage."""
-    form = Form(program, "only", rules.Strength.EXACT)
-    form.lift(stages=True)
+    form = Form(program, "only", rules.Strength.EXACT, early=True)
+    if not form.is_final:
+        form = Form(program, "only", rules.Strength.EXACT, early=False)
+        form.lift(stages=True)
     return form.fingerprint()
 
 
@@ -127,21 +155,50 @@ def prove(a: Program, b: Program, *, allow: str = "exact") -> Verdict:
     vacuous = _vacuous_before(a, b)
     if vacuous:
         return _verdict(a, b, Kind.UNDECIDED, reason=vacuous)
+    with _uncollected():
+        return _judged(a, b, rules.STRENGTHS[allow])
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage collection meanwhile: terms are many and hold no cycles, and each pass would walk them all."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _judged(a: Program, b: Program, weakest: rules.Strength) -> Verdict:
     for strength in rules.Strength:
-        forms = Form(a, "a", strength), Form(b, "b", strength)
+        forms = _forms(a, b, strength)
         reason = forms[0].unmodelled() or forms[1].unmodelled() or _vacuous(*forms)
         if reason:
             return _undecided(forms, reason)
-        _lift(forms)
-        if _equal(forms) or strength == rules.STRENGTHS[allow]:
+        if _equal(forms) or strength == weakest:
             return _decided(forms, strength)
     raise AssertionError("every allowed class was tried")
 
 
-def _lift(forms: tuple[Form, Form]) -> None:
+def _forms(a: Program, b: Program, strength: rules.Strength) -> tuple[Form, Form]:
+    """Both programs in canonical form, draws lifted. Where they come out equal in one graph, that is the answer.
+
+    To explain a difference, or to pair draws otherwise, one must know which side wrote a term: each gets its own graph.
+    """
+    first = Form(a, "a", strength, early=True)
+    if first.is_final:
+        second = Form(b, "b", strength, early=True, shared=first.evaluator)
+        if second.is_final and all(node is second.outputs[name] for name, node in first.outputs.items()):
+            return first, second
+        if not first.evaluator.has_draws:
+            return first, Form(b, "b", strength, early=True)
+    forms = Form(a, "a", strength, early=False), Form(b, "b", strength, early=False)
     stages = drawing.same_stages(forms[0].draws, forms[1].draws)
     for form in forms:
         form.lift(stages=stages)
+    return forms
 
 
 def _equal(forms: tuple[Form, Form]) -> bool:
@@ -162,7 +219,7 @@ def _decided(forms: tuple[Form, Form], strength: rules.Strength) -> Verdict:
     )
     causes = () if _equal(forms) else explain.findings(pairs)
     kind = Kind.PROVED if all(leaf.kind is Kind.PROVED for leaf in leaves) else Kind.UNDECIDED
-    lifted = forms[0].draws.count or forms[1].draws.count
+    lifted = forms[0].num_draws or forms[1].num_draws
     words = strength.words + (", modulo key derivation" if lifted else "")
     reason = "" if kind is Kind.PROVED else f"{sum(leaf.kind is not Kind.PROVED for leaf in leaves)} outputs not proved"
     return _verdict(
@@ -235,9 +292,8 @@ def _vacuous_before(a: Program, b: Program) -> str:
 
 def _vacuous(a: Form, b: Form) -> str:
     for form in (a, b):
-        moved = depending(form.outputs.values(), lambda node: node.op == "input")
         for name, node in form.outputs.items():
-            if not moved[node.digest]:
+            if not reads_input(node):
                 return f"output {name} of {form.program.name} depends on no input"
     return ""
 
@@ -260,8 +316,8 @@ def _certificate(a: Program, b: Program, forms: tuple[Form, Form] | None) -> Cer
                     f"{name}: {'/'.join(leaf.path)}"
                 )
         used_rules |= form.evaluator.graph.rules_used
-        files[name] = sources.files(form.under.values())
-        count = max(count, form.draws.count)
+        files[name] = sources.files(form.evaluator.origins)
+        count = max(count, form.num_draws)
     return Certificate(
         sources=files, num_leaves=len(leaves), num_elements=sum(leaf.num_elements for leaf in leaves),
         rules=tuple(sorted(used_rules)), one_sided=one_sided, unmatched_used=tuple(used),

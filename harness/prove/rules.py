@@ -5,6 +5,7 @@ The first rule that answers wins; its result was itself built through the rules,
 
 import dataclasses
 import enum
+import functools
 import math
 import typing
 
@@ -278,6 +279,7 @@ RULES = (
 )  # fmt: skip
 
 
+@functools.cache
 def table(allow: Strength) -> dict[str, tuple[Rule, ...]]:
     """The rules up to a class, by the operation they apply to."""
     active = [rule for rule in RULES if rule.strength <= allow]

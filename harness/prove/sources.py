@@ -8,6 +8,7 @@ import os
 import re
 import site
 import sysconfig
+import typing
 from collections.abc import Iterable, Iterator
 
 from jax.extend import source_info_util
@@ -66,25 +67,25 @@ def source_line(node: Node) -> str:
     return " < ".join(found[:FRAMES]) or fallback
 
 
-def scopes(node: Node) -> tuple[str, ...]:
+def scopes(origin: Origin | None) -> tuple[str, ...]:
     """The named scopes around an operation, outermost first, without the words that transformations add."""
     words: list[str] = []
-    for origin in reversed(list(_chain(node.origin))):
-        for entry in origin.equation.source_info.name_stack.stack:
+    for place in reversed(list(_chain(origin))):
+        for entry in place.equation.source_info.name_stack.stack:
             if type(entry).__name__ == "Scope":
                 words += [word.split(".")[0] for word in entry.name.split("/")]
     return tuple(word for word in words if word and not _WRAPPERS.match(word))
 
 
-def files(nodes: Iterable[Node]) -> tuple[str, ...]:
-    """The project files with a frame in any operation's traceback, sorted."""
-    tracebacks, found = {}, set()
-    for node in nodes:
-        for origin in _chain(node.origin):
-            traceback = origin.equation.source_info.traceback
-            if traceback is None or id(traceback) in tracebacks:
-                break
-            tracebacks[id(traceback)] = traceback
-    for traceback in tracebacks.values():
-        found.update(code.co_filename for code in traceback.raw_frames()[0])
+def files(origins: Iterable[Origin]) -> tuple[str, ...]:
+    """The project files with a frame in any equation's traceback, sorted."""
+    codes: dict[int, typing.Any] = {}
+    for traceback in {id(found): found for found in map(_traceback, origins) if found is not None}.values():
+        frames = traceback.raw_frames()[0]
+        codes.update(zip(map(id, frames), frames, strict=True))
+    found = {code.co_filename for code in codes.values()}
     return tuple(sorted(shown(name) for name in found if is_project_file(name)))
+
+
+def _traceback(origin: Origin) -> typing.Any:
+    return origin.equation.source_info.traceback

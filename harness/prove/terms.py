@@ -6,9 +6,9 @@ depth of their loop, so that an inner loop never captures an outer variable; see
 """
 
 import dataclasses
-import hashlib
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from hashlib import blake2b
 
 from .params import dtype_token
 
@@ -56,6 +56,7 @@ class Graph:
         self.rules = rules
         self.rules_used: set[str] = set()
         self.rebuilders: dict[str, Rebuild] = {}
+        self.solved: dict[tuple[typing.Any, ...], typing.Any] = {}  # systems of recurrences, see `loops`
         self._avals: dict[tuple[typing.Any, typing.Any], bytes] = {}
         self._counter = 0
 
@@ -75,13 +76,9 @@ class Graph:
 
     def raw(self, op, token, attrs, operands, shape, dtype, origin, free=None) -> Node:
         """The node as given, without rewriting. `free` overrides the union of the operands' variables (binders)."""
-        hasher = hashlib.blake2b(op.encode(), digest_size=16)
-        hasher.update(b"%d|%d|" % (len(token), len(operands)))
-        hasher.update(token)
-        hasher.update(self._aval(shape, dtype))
-        for operand in operands:
-            hasher.update(operand.digest)
-        digest = hasher.digest()
+        aval = self._avals.get((shape, dtype)) or self._aval(shape, dtype)
+        head = b"%b%d|%d|%b%b" % (op.encode(), len(token), len(operands), token, aval)
+        digest = blake2b(head + b"".join([operand.digest for operand in operands]), digest_size=16).digest()
         node = self.nodes.get(digest)
         if node is None:
             if free is None:
@@ -134,10 +131,7 @@ class Graph:
         return self.build(node.op, node.token, node.attrs, operands, node.shape, node.dtype, node.origin)
 
     def _aval(self, shape, dtype) -> bytes:
-        key = (shape, dtype)
-        found = self._avals.get(key)
-        if found is None:
-            found = self._avals[key] = dtype_token(dtype) + b"%r" % (tuple(int(size) for size in shape),)
+        found = self._avals[(shape, dtype)] = dtype_token(dtype) + b"%r" % (tuple(int(size) for size in shape),)
         return found
 
 
@@ -163,16 +157,15 @@ def reachable(roots: Iterable[Node]) -> dict[bytes, Node]:
     return seen
 
 
-def depending(roots: Iterable[Node], wanted: Callable[[Node], bool]) -> dict[bytes, bool]:
-    """For every node under the roots, whether it is or depends on a wanted one."""
-    answers: dict[bytes, bool] = {}
-    stack = list(roots)
+def reads_input(root: Node) -> bool:
+    """Whether a term depends on an input of its program; the search ends at the first one."""
+    seen, stack = {root.digest}, [root]
     while stack:
-        node = stack[-1]
-        waiting = [operand for operand in node.operands if operand.digest not in answers]
-        if node.digest in answers or not waiting:
-            stack.pop()
-            answers[node.digest] = wanted(node) or any(answers[operand.digest] for operand in node.operands)
-        else:
-            stack.extend(waiting)
-    return answers
+        node = stack.pop()
+        if node.op == "input":
+            return True
+        for operand in node.operands:
+            if operand.digest not in seen:
+                seen.add(operand.digest)
+                stack.append(operand)
+    return False

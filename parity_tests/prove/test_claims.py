@@ -223,6 +223,27 @@ def test_a_key_used_twice_is_not_two_keys():
     assert _proved(_noisy(1, 0.1), _noisy(1, 0.1, twice=True)).kind is Kind.UNDECIDED
 
 
+def _carried(advance, data):
+    """A loop that carries its key. Whether the key ever changes is known only when the loop has been solved."""
+
+    def fn(x):
+        def body(carry, _):
+            x, key = carry
+            noise = jax.random.normal(key, x.shape)
+            return (x * noise, jax.random.fold_in(key, 1) if advance else key), None
+
+        return jax.lax.scan(body, (x, jax.random.key(data)), None, length=3)[0][0]
+
+    return fn
+
+
+def test_a_carried_key_that_advances_is_a_new_draw_each_time():
+    verdict = _proved(_carried(True, 1), _carried(True, 2))
+    assert verdict.kind is Kind.PROVED, verdict.explain()
+    assert _proved(_carried(False, 1), _carried(False, 2)).kind is Kind.PROVED
+    assert _proved(_carried(True, 1), _carried(False, 1)).kind is Kind.UNDECIDED
+
+
 @pytest.mark.parametrize("per_layer", [True, False])
 def test_one_draw_for_all_layers_is_not_one_for_each(per_layer):
     def build(per_layer, data):
