@@ -3,8 +3,9 @@
 Commands of other packages come in by the entry point group `paraflax.commands`; they are loaded when they are used.
 """
 
-import importlib
 import importlib.metadata
+import inspect
+import json
 import os
 import pathlib
 import platform
@@ -29,6 +30,7 @@ EXIT_CODES = (
 )
 # A ValueError of these is a fault in our code, not a sentence that was written for a user.
 LIBRARIES = frozenset({"jax", "jaxlib", "numpy", "flax", "optax", "orbax", "etils", "hypothesis", "rich", "typer"})
+ALLOWED = ("exact", "modulo signed zero", "reassociating")
 # typer keeps the base of its usage errors to itself; what is used of it here is what the derived class has.
 USAGE_ERROR = typing.cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])
 
@@ -47,6 +49,12 @@ app.add_typer(goldens_app, name="goldens")
 SubjectOption = typing.Annotated[
     str | None,
     typer.Option("--subject", metavar="NAME", help="An installed subject's name, or module:object. Default: compact."),
+]
+AllowOption = typing.Annotated[
+    str, typer.Option(metavar="CLASS", help="Weakest rewrites that count: exact, modulo signed zero, reassociating.")
+]
+NamesOption = typing.Annotated[
+    str | None, typer.Option(metavar="NAMES", help="Names of leaves: module:function, or JSON {path: name}.")
 ]
 
 
@@ -139,6 +147,7 @@ def check(
     mesh: typing.Annotated[
         str | None, typer.Option(help="Name of a mesh that the subject knows. Default: no mesh.")
     ] = None,
+    allow: AllowOption = "exact",
     subject: SubjectOption = None,
 ) -> None:
     """Compare the backends on one config: prove each step, and measure what is not proved.
@@ -150,8 +159,9 @@ def check(
     - `paraflax check llama-tiny`
     - `paraflax check my_model.json --step train_step --step generate`
     """
+    _allowed(allow)
     found = _subject(subject)
-    raise typer.Exit(_compare(found, _cases(found, config, step or [], mesh)))
+    raise typer.Exit(_compare(found, _cases(found, config, step or [], mesh), allow=allow))
 
 
 @app.command(epilog=EXIT_CODES)
@@ -159,6 +169,7 @@ def repro(
     token: typing.Annotated[
         str, typer.Argument(metavar="TOKEN", help="The word that a report printed after `rerun:`.")
     ],
+    allow: AllowOption = "exact",
     subject: SubjectOption = None,
 ) -> None:
     """Repeat one case of a report: print its literal, compare it again, and explain the verdict.
@@ -169,31 +180,60 @@ def repro(
     """
     from .subjects.case import read_token
 
+    _allowed(allow)
     found = _subject(subject or read_token(token).get("subject"))
     case = found.case_from_token(token)
     typer.echo(f"case: {case.literal}")
-    raise typer.Exit(_compare(found, [case], always_explain=True))
+    raise typer.Exit(_compare(found, [case], allow=allow, always_explain=True))
 
 
 @app.command(epilog=EXIT_CODES)
 def prove(
-    a: typing.Annotated[
-        str, typer.Argument(metavar="A", help="module:attribute of a Program, or of a function that returns one.")
-    ],
+    a: typing.Annotated[str, typer.Argument(metavar="A", help="module:attribute, or path/to/file.py:attribute.")],
     b: typing.Annotated[str, typer.Argument(metavar="B", help="The other one.")],
+    args: typing.Annotated[
+        str | None,
+        typer.Option(metavar="ARGS", help="Arguments of a function: arrays, JSON, or module:attribute of a tuple."),
+    ] = None,
+    args_b: typing.Annotated[
+        str | None, typer.Option(metavar="ARGS", help="Arguments of B, where they are not those of A.")
+    ] = None,
+    rename_a: NamesOption = None,
+    rename_b: NamesOption = None,
+    allow: AllowOption = "exact",
+    as_json: typing.Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
     """Decide from the traces alone whether two programs denote the same function. Nothing is compiled or run.
 
-    Example:
+    A and B are each a Program, a function that takes nothing and returns a Program, or any function of arrays. A
+    function's arguments come from `--args`, from its annotations (`Float[Array, "4 8"]`), from defaults that are
+    arrays, or from the Program on the other side. Leaves are paired by their paths (`0/w`, the argument's position
+    first; `output/y`); a rename is module:function from a path to a name, or a JSON object.
+
+    Examples:
 
     - `paraflax prove my_package.steps:old my_package.steps:new`
+    - `paraflax prove old.py:mlp new.py:Mlp.apply --args "float32[4,8] float32[8,2]"`
+    - `paraflax prove old.py:f new.py:f --args '[{"w": "f32[8,4]"}, "i32[3]"]' --rename-b '{"0/kernel": "0/w"}'`
+    - `paraflax prove old.py:f new.py:f --args my_inputs.py:make --allow reassociating`
     """
+    _allowed(allow)
     _platform()
-    import harness
+    from . import importing
 
-    verdict = harness.prove(_program(a), _program(b))
-    typer.echo(verdict.explain())
+    first = importing.Words(a, "a", args, rename_a)
+    second = importing.Words(b, "b", args if args_b is None else args_b, rename_b)
+    answer = importing.prove(first, second, allow=allow)
+    verdict = answer.verdict
+    for note in answer.notes:
+        typer.echo(note, err=as_json)
+    typer.echo(json.dumps(verdict.to_json(), indent=2) if as_json else verdict.explain())
     raise typer.Exit(exit_code([from_verdict(verdict, None, "program", named=f"{a} {b}")]))
+
+
+def _allowed(allow: str) -> None:
+    if allow not in ALLOWED:
+        raise UsageError(f"--allow {allow}: must be one of {', '.join(ALLOWED)}.")
 
 
 class UsageError(ValueError):
@@ -234,7 +274,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _say("interrupted; what was recorded so far is in the report directory.", 130)
     except Exception as error:
         if is_for_the_user(error):
-            return _say(" ".join(str(error).split()), Exit.USAGE)
+            return _say(" ".join(str(error).split()).rstrip(".") + ".", Exit.USAGE)
         return _say(_crashed(error), Exit.CRASH)
 
 
@@ -286,8 +326,6 @@ def _cases(subject: typing.Any, text: str, steps: list[str], mesh: str | None) -
 
     path = pathlib.Path(text)
     if path.suffix == ".json" and path.is_file():
-        import json
-
         try:
             data = json.loads(path.read_text(encoding="utf-8"))
         except ValueError as error:
@@ -305,29 +343,15 @@ def _cases(subject: typing.Any, text: str, steps: list[str], mesh: str | None) -
     return [subject.case(config, step, mesh=mesh) for step in steps or subject.steps]
 
 
-def _program(path: str) -> typing.Any:
-    """The Program that `module:attribute` is or returns."""
-    from .program import Program
-
-    module, colon, name = path.partition(":")
-    if not colon:
-        raise UsageError(f"program {path}: is no module:attribute; write for example my_package.steps:old.")
-    try:
-        found = getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"program {path}: cannot be loaded ({error}); name an importable module:attribute.") from None
-    made = found if isinstance(found, Program) else found() if callable(found) else found
-    if not isinstance(made, Program):
-        raise UsageError(f"program {path}: gives {type(made).__name__}; it has to be a Program or return one.")
-    return made
-
-
-def _compare(subject: typing.Any, cases: Iterable[typing.Any], *, always_explain: bool = False) -> Exit:
+def _compare(subject: typing.Any, cases: Iterable[typing.Any], *, allow: str, always_explain: bool = False) -> Exit:
     """Checks the cases, prints a line for each observable, explains what is no parity, and gives the exit code."""
     records: list[Record] = []
+    weaker = {} if allow == "exact" else {"allow": allow}  # a subject that knows no weaker proof is asked for none
+    if weaker and "allow" not in inspect.signature(subject.check).parameters:
+        raise UsageError(f"--allow {allow}: subject {subject.name} compares exactly only; leave the option out.")
     for case in cases:
         start = time.perf_counter()
-        for observable, verdict, judged in subject.check(case):
+        for observable, verdict, judged in subject.check(case, **weaker):
             record = from_verdict(verdict, judged, observable, seconds=time.perf_counter() - start)
             records.append(record)
             strength = f" ({record.strength})" if record.strength else ""

@@ -172,9 +172,10 @@ class Program:
             except ProgramError:
                 raise
             except Exception as error:
-                cause = (str(error).strip() or "no message").splitlines()[0]
+                cause = (str(error).strip() or "no message").splitlines()[0].rstrip(".:")
                 raise ProgramError(
-                    f"program '{self.name}' cannot be traced: {type(error).__name__}: {cause}"
+                    f"program '{self.name}' cannot be traced: {type(error).__name__}: {cause};"
+                    " it must be a function of arrays that jax can trace"
                 ) from error
         flat, _ = jax.tree_util.tree_flatten_with_path(shapes)
         named = [(key_strings(path), aval) for (path, _), aval in zip(flat, closed.out_avals, strict=True)]

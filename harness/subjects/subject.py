@@ -60,7 +60,7 @@ class Subject(typing.Protocol):
         ...
 
     def check(self, case: Case) -> Iterator[NamedVerdict]:
-        """Everything that is compared about one case."""
+        """Everything that is compared about one case. May take `allow`, the weakest rewrites that count."""
         ...
 
     def golden_cases(self) -> Iterable[Case]:

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-MODULES = sorted(path for top in ("harness", "models") for path in (ROOT / top).rglob("*.py"))
+MODULES = sorted(path for top in ("harness", "models", "benchmarks") for path in (ROOT / top).rglob("*.py"))
 TWINS = ("linen", "nnx")
 
 
@@ -36,6 +36,8 @@ def test_imports_follow_the_arrows(path):
     where, names = _name(path), list(_imports(path))
     if where.startswith("harness/") and not where.startswith("harness/subjects/compact/"):
         assert not [name for name in names if _starts(name, "flax", "models")]
+    assert where.startswith("benchmarks/") or not [name for name in names if _starts(name, "benchmarks")]
+    assert not [name for name in names if _starts(name, "parity_tests")]
     if where.startswith("models/"):
         assert not [name for name in names if _starts(name, "harness") or "bridge" in name.split(".")]
     if where.startswith(("models/ops/", "models/training/", "models/config/")):
