@@ -84,6 +84,14 @@ class Form:
         early = self.evaluator.early
         return len(early.names) if early is not None else self.draws.count
 
+    @functools.cached_property
+    def draws_from_inputs(self) -> bool:
+        """Whether a key depends on an input: then what was drawn counts as one, though its variable hides the key."""
+        early = self.evaluator.early
+        if early is not None:
+            return any(reads_input(key) for _, key, _ in early.pending)
+        return any(reads_input(node) for nodes in self.draws.by_order.values() for node in nodes)
+
     def _input(self, leaf: Leaf, side: str) -> Node:
         name = token((leaf.name,) if leaf.one_sided is None else (leaf.name, side, "one-sided"))
         return self.evaluator.graph.leaf("input", name, leaf.shape, leaf.compared_dtype, attrs=leaf.name)
@@ -293,7 +301,7 @@ def _vacuous_before(a: Program, b: Program) -> str:
 def _vacuous(a: Form, b: Form) -> str:
     for form in (a, b):
         for name, node in form.outputs.items():
-            if not reads_input(node):
+            if not reads_input(node, ("input", "draw") if form.draws_from_inputs else ("input",)):
                 return f"output {name} of {form.program.name} depends on no input"
     return ""
 

@@ -7,7 +7,7 @@ depth of their loop, so that an inner loop never captures an outer variable; see
 
 import dataclasses
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from hashlib import blake2b
 
 from .params import dtype_token
@@ -157,12 +157,12 @@ def reachable(roots: Iterable[Node]) -> dict[bytes, Node]:
     return seen
 
 
-def reads_input(root: Node) -> bool:
-    """Whether a term depends on an input of its program; the search ends at the first one."""
+def reads_input(root: Node, leaves: Collection[str] = ("input",)) -> bool:
+    """Whether a term depends on an input of its program, or another leaf; the search ends at the first one."""
     seen, stack = {root.digest}, [root]
     while stack:
         node = stack.pop()
-        if node.op == "input":
+        if node.op in leaves:
             return True
         for operand in node.operands:
             if operand.digest not in seen:

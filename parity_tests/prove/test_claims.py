@@ -176,6 +176,19 @@ def test_an_output_that_depends_on_no_input_is_refused():
     assert "no input" in verdict.reason
 
 
+def test_a_draw_counts_as_an_input_only_if_its_key_reads_one():
+    key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
+
+    def held(make_key):
+        sides = [Program(lambda key, dim=dim: jax.random.normal(make_key(key), (dim,)), (key,)) for dim in (3, 3)]
+        return prove(*sides)
+
+    assert held(lambda key: key).kind is Kind.PROVED
+    fixed = held(lambda key: jax.random.key(7))
+    assert fixed.kind is Kind.UNDECIDED
+    assert "no input" in fixed.reason
+
+
 def test_nothing_compared_is_refused():
     aside = {"name_output": lambda path: OneSided("rng state")}
     verdict = _proved(lambda x: x + 1, lambda x: x + 1, **aside)
