@@ -99,10 +99,15 @@ class Early:
     def settle(self, graph: Graph, start: int, carries: Sequence[Node], values: Sequence[Node]) -> None:
         """Tell the keys met since `start` what the carries of a loop that has been solved are."""
         inside = self.pending[start:]
-        if inside:
-            mapping = {carry.attrs: value for carry, value in zip(carries, values, strict=True)}
-            keys = graph.substitute([key for _, key, _ in inside], mapping)
-            self.pending[start:] = [(node, key, data) for (node, _, data), key in zip(inside, keys, strict=True)]
+        if not inside:
+            return
+        mapping = {carry.attrs: value for carry, value in zip(carries, values, strict=True)}
+        keys = graph.substitute([key for _, key, _ in inside], mapping)
+        self.pending[start:] = [(node, key, data) for (node, _, data), key in zip(inside, keys, strict=True)]
+        for node, key, data in inside:  # the next loop may call a carry of its own by the same name
+            self._known.pop((key, data), None)
+        for node, key, data in self.pending[start:]:
+            self._known.setdefault((key, data), node)
 
     def holds(self) -> bool:
         """Whether each variable varies as its key does, and no two of them have one key."""

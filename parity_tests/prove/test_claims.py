@@ -257,6 +257,28 @@ def test_a_carried_key_that_advances_is_a_new_draw_each_time():
     assert _proved(_carried(True, 1), _carried(False, 1)).kind is Kind.UNDECIDED
 
 
+def _two_loops(second):
+    """Two loops that start from one key; the second one advances it by another number, or by the same."""
+
+    def fn(x):
+        def run(x, data):
+            def body(carry, _):
+                x, key = carry
+                return (x * jax.random.normal(key, x.shape), jax.random.fold_in(key, data)), None
+
+            return jax.lax.scan(body, (x, jax.random.key(3)), None, length=3)[0][0]
+
+        return run(x, 1) - run(x.T, second)
+
+    return fn
+
+
+def test_carried_keys_of_two_loops_are_told_apart():
+    assert _proved(_two_loops(2), _two_loops(5)).kind is Kind.PROVED
+    assert _proved(_two_loops(1), _two_loops(1)).kind is Kind.PROVED
+    assert _proved(_two_loops(2), _two_loops(1)).kind is Kind.UNDECIDED
+
+
 @pytest.mark.parametrize("per_layer", [True, False])
 def test_one_draw_for_all_layers_is_not_one_for_each(per_layer):
     def build(per_layer, data):
