@@ -104,7 +104,7 @@ class Early:
         mapping = {carry.attrs: value for carry, value in zip(carries, values, strict=True)}
         keys = graph.substitute([key for _, key, _ in inside], mapping)
         self.pending[start:] = [(node, key, data) for (node, _, data), key in zip(inside, keys, strict=True)]
-        for node, key, data in inside:  # the next loop may call a carry of its own by the same name
+        for _, key, data in inside:  # the next loop may call a carry of its own by the same name
             self._known.pop((key, data), None)
         for node, key, data in self.pending[start:]:
             self._known.setdefault((key, data), node)
