@@ -162,6 +162,8 @@ class Evaluator:
     def _body(self, jaxpr, params) -> bytes:
         """A small function inside parameters (the update of a scatter, a reduction): its outputs over its arguments."""
         jaxpr, consts = getattr(jaxpr, "jaxpr", jaxpr), getattr(jaxpr, "consts", params.get("update_consts", ()))
+        if len(consts) != len(jaxpr.constvars):
+            raise Unmodelled("constants for a function that takes others, so this is no program")
         args = [self.graph.leaf("argument", b"%d" % k, *_aval(var)) for k, var in enumerate(jaxpr.invars)]
         outs = self.jaxpr(jaxpr, [self._constant(value) for value in consts], args, None)
         return b"".join(node.digest for node in outs)

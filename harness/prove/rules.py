@@ -99,11 +99,16 @@ def transpose(graph, node: Node, permutation: tuple[int, ...], origin) -> Node:
 
 def _reshape_rule(graph, op, attrs, operands, shape, dtype, origin):
     del dtype
-    if len(operands) != 1 or (op == "reshape" and attrs.get("dimensions") is not None):
+    if len(operands) != 1:
         return None
     if math.prod(operands[0].shape) != math.prod(shape):  # jax checks this only when it lowers
         raise Unmodelled("the number of elements changes, so this is no program")
-    return reshape(graph, operands[0], shape, origin)
+    order = attrs.get("dimensions") if op == "reshape" else None
+    if order is None:
+        return reshape(graph, operands[0], shape, origin)
+    if sorted(order) != list(range(len(operands[0].shape))):
+        raise Unmodelled("the order of the axes names not each of them once, so this is no program")
+    return reshape(graph, transpose(graph, operands[0], tuple(order), origin), shape, origin)
 
 
 def _broadcast_rule(graph, op, attrs, operands, shape, dtype, origin):
@@ -170,6 +175,8 @@ def _ring_rule(graph, op, attrs, operands, shape, dtype, origin):
     del op, attrs
     (node,) = operands
     if node.op not in _RING or (str(node.dtype), str(dtype)) not in _TWOS_COMPLEMENT:
+        return None
+    if any(operand.dtype != node.dtype for operand in node.operands):  # a product may ask for another dtype
         return None
     parts = tuple(convert(graph, operand, dtype, origin) for operand in node.operands)
     return graph.build(node.op, node.token, node.attrs, parts, shape, dtype, node.origin)

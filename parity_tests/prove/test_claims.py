@@ -87,6 +87,10 @@ DIFFERENT = {
     "sign of zero": (lambda x: x * 0.0, lambda x: x * -0.0),
     "operand order": (lambda x: x - jnp.sin(x), lambda x: jnp.sin(x) - x),
     "axis": (lambda x: jnp.sum(x, 0), lambda x: jnp.sum(x, 1)),
+    "order of collapsed axes": (
+        lambda x: jax.lax.reshape(jax.lax.reshape(x, (16,), (1, 0)), (2, 8)),
+        lambda x: jax.lax.reshape(x, (2, 8)),
+    ),
     "precision": (lambda x: x @ x, lambda x: jnp.matmul(x, x, precision="default")),
     "accumulation": (
         lambda x: jnp.matmul(x.astype(jnp.bfloat16), x.astype(jnp.bfloat16), preferred_element_type=jnp.float32),

@@ -39,6 +39,8 @@ def _wide(x, shape, dims):
 EXAMPLES = (
     Example("reshape family", lambda x: lax.squeeze(x, (1,)), lambda x: lax.reshape(x, (2, 3))),
     Example("reshape family", lambda x: lax.reshape(lax.reshape(x, (6,)), (3, 2)), lambda x: lax.reshape(x, (3, 2))),
+    Example("reshape family", lambda x: lax.reshape(lax.reshape(x, (6,), (2, 1, 0)), (3, 2)),
+            lambda x: lax.reshape(lax.transpose(x, (2, 1, 0)), (3, 2))),
     Example("broadcast", lambda x: _wide(x, (2, 1, 1, 3), (0, 1, 3)), lambda x: lax.reshape(x, (2, 1, 1, 3))),
     Example("broadcast", lambda x: _wide(x, (2, 4, 3), (0, 1, 2)),
             lambda x: _wide(lax.reshape(x, (2, 3)), (2, 4, 3), (0, 2))),
