@@ -21,10 +21,17 @@ from .terms import Graph, Node, Origin, free_variables
 class Evaluator:
     """Builds the terms of one program. What it cannot model becomes a node that equals nothing, with the reason."""
 
-    def __init__(self, name: str, allow: rules.Strength, *, early: bool, shared: "Evaluator | None" = None):
-        """`shared` lends its graph: then equal terms of both programs are one node, built once. `early` lifts draws."""
+    def __init__(
+        self, name: str, allow: rules.Strength, *,
+        early: bool, explained: bool = False, shared: "Evaluator | None" = None,
+    ):
+        """`shared` lends its graph: then equal terms of both programs are one node, built once. `early` lifts draws.
+
+        `explained` keeps every place where a term was written.
+        """
         self.name = name
         self.graph = Graph(rules.table(allow)) if shared is None else shared.graph
+        self.graph.written = {} if explained else self.graph.written
         self.graph.rebuilders.update(loops.REBUILDERS | {"cond": _rebuild_cond})
         self.facts = execution.Facts()
         self.has_unmodelled = self.has_draws = False
@@ -70,6 +77,9 @@ class Evaluator:
             except Unmodelled as reason:
                 results = self._unmodelled(equation, operands, origin, str(reason))
             env.update(zip(equation.outvars, results, strict=True))
+            if self.graph.written is not None:
+                for node in results:
+                    self.graph.written.setdefault(node.digest, []).append(origin)
         wanted = used or [True] * len(jaxpr.outvars)
         return [
             self._read(env, var) if keep else self._unused(var) for var, keep in zip(jaxpr.outvars, wanted, strict=True)
@@ -130,6 +140,7 @@ class Evaluator:
         data = b""
         if params:
             data = self._token(params)
+            self.facts.at = origin
             self.facts.placement(params)
         if op == "random_bits":
             self.has_draws = True
@@ -170,11 +181,13 @@ class Evaluator:
 
     def _call(self, equation, operands, origin, used) -> list[Node]:
         params = equation.params
+        self.facts.at = origin
         self.facts.call(equation)
         return self.closed(params[CALLS[equation.primitive]], operands, origin, used)
 
     def _identity(self, equation, operands, origin, used) -> list[Node]:
-        del origin, used
+        del used
+        self.facts.at = origin
         self.facts.identity(equation)
         return operands
 
@@ -200,6 +213,7 @@ class Evaluator:
     def _scan(self, equation, operands, origin, used) -> list[Node]:
         params = _only(equation.params, ("reverse", "length", "jaxpr", "num_consts", "num_carry", "unroll", "linear",
                                          "_split_transpose"))  # fmt: skip
+        self.facts.at = origin
         self.facts.scan(params)
         graph, num_consts, num_carry = self.graph, params["num_consts"], params["num_carry"]
         consts, inits, arrays = _split(operands, num_consts, num_carry)

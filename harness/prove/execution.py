@@ -14,14 +14,17 @@ Fact = tuple[str, str]
 
 
 class Facts:
-    """A multiset of facts in words, each under its kind."""
+    """A multiset of facts in words, each under its kind, and where each was asked for: `at` is the present place."""
 
     def __init__(self):
         self.counts: collections.Counter[Fact] = collections.Counter()
+        self.places: dict[Fact, list[typing.Any]] = {}
+        self.at: typing.Any = None
 
     def add(self, kind: str, words: str) -> None:
         """One more such fact."""
         self.counts[(kind, words)] += 1
+        self.places.setdefault((kind, words), []).append(self.at)
 
     def placement(self, params: typing.Mapping[str, typing.Any]) -> None:
         """The sharding that an ordinary operation asks for its result, where it names an axis at all."""

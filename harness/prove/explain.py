@@ -1,190 +1,272 @@
-"""Where two programs part: the operations whose operands are all proved equal and that differ themselves.
+"""Where two programs part, in words: causes in program order, one for each pair of lines, with what they spoil.
 
-Constants are read as part of the operation that uses them. Operations inside loop bodies are found like any others,
-since a body is a term over the loop's index and carries. Differences from one pair of source lines are one finding.
+`align` finds the partings. A parting in a backward pass that mirrors one of the forward pass is told under that one. If
+the walk finds none, the operations whose operands are all equal and that differ themselves are told instead.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-
-import numpy as np
+import re
+import typing
+from collections.abc import Iterable, Mapping, Sequence
 
 from harness.verdict import Finding
 
-from .sources import scopes, source_line
-from .terms import Node, reachable
+from .align import Aligner, Parting, is_constant, unwrapped
+from .sources import FRAMES, is_backward, lines, scopes
+from .terms import Node, Origin, reachable
+from .words import describe, thing, title
 
 _MAX_FINDINGS = 12
+_SHOWN = 4  # lines of what one side computes alone
+_WALKED = 400
+
+Written = Mapping[bytes, Sequence[Origin]]
+Outputs = Mapping[str, tuple[Node, Node]]
 
 
-def findings(outputs: Mapping[str, tuple[Node, Node]]) -> tuple[Finding, ...]:
-    """The causes of every unequal pair of outputs, first in program order first."""
-    unequal = {
-        name: pair for name, pair in outputs.items() if pair[0] is not pair[1] and pair[0].digest != pair[1].digest
-    }
-    sides = [_Side([pair[k] for pair in outputs.values()], [pair[k] for pair in unequal.values()]) for k in (0, 1)]
+def findings(
+    outputs: Outputs, names: tuple[str, str] = ("a", "b"), written: tuple[Written, Written] = ({}, {})
+) -> tuple[Finding, ...]:
+    """The causes of every unequal pair of outputs, first in program order first.
+
+    `written` says for each side where each term was written, at every one of its places.
+    """
+    unequal = {name: pair for name, pair in outputs.items() if pair[0].digest != pair[1].digest}
+    sides = _Side([a for a, _ in outputs.values()], written[0]), _Side([b for _, b in outputs.values()], written[1])
     for side, other in (sides, sides[::-1]):
-        side.mark(other.all)
-    pairs = _pair(sides[0].frontier, sides[1].frontier)
-    grouped: dict[tuple[str, str, str], list[tuple[Node | None, Node | None]]] = {}
-    for pair in pairs:
-        left, right = (source_line(node) if node else "" for node in pair)
-        key = (left, right, _scope(pair))
-        grouped.setdefault(key, []).append(pair)
-    marks = [_marks(side) for side in sides]
-    spoilt = {name: marks[0][a.digest] | marks[1][b.digest] for name, (a, b) in unequal.items()}
-    found = [_finding(key, group, spoilt) for key, group in grouped.items()]
-    found = [finding for finding in found if finding.leaves]
-    return tuple(found[:_MAX_FINDINGS])
+        side.part_from(other)
+    partings = Aligner(sides[0].nodes, sides[1].nodes).run(unequal.values())
+    partings = partings or _frontier(sides, unequal)
+    causes = _grouped([_placed(parting, sides, names) for parting in partings])
+    spoilt = _spoilt(unequal, sides, causes)
+    causes.sort(key=lambda cause: (cause.members[0].backward, -len(spoilt[id(cause)])))  # stable: then by time
+    made = [_finding(cause, spoilt[id(cause)], sides, names) for cause in causes]
+    if len(made) > _MAX_FINDINGS:
+        last = made[_MAX_FINDINGS - 1]
+        more = f"and {len(made) - _MAX_FINDINGS} more causes after this one"
+        made[_MAX_FINDINGS - 1] = dataclasses.replace(last, detail="; ".join(filter(None, (last.detail, more))))
+    return tuple(made[:_MAX_FINDINGS])
 
 
-@dataclasses.dataclass
 class _Side:
-    roots: Sequence[Node]
-    unequal: Sequence[Node]
+    """One program: its terms, where they are written, and how long it is."""
 
-    def __post_init__(self):
-        self.all = reachable(self.roots)
-        self.frontier: list[Node] = []
+    def __init__(self, roots: Sequence[Node], written: Written):
+        self.nodes = reachable(roots)
+        self.written = written
+        orders = [node.origin.order for node in self.nodes.values() if node.origin is not None]
+        self.length = max(orders, default=1) or 1
+        self.alone: frozenset[bytes] = frozenset()
 
-    def mark(self, other: Mapping[bytes, Node]) -> None:
-        """Find this side's frontier: unmatched, all operands matched, constant, carried or the program's own input.
+    def part_from(self, other: "_Side") -> None:
+        """Learn which operations the other side lacks."""
+        self.alone = frozenset(self.nodes.keys() - other.nodes.keys())
 
-        An input, moved or not, is no operation to blame, unless it is an output as it stands: what reads it is.
-        """
+    def place(self, node: Node | None, like: Node | None) -> Origin | None:
+        """Where a term is written; of several places the one in the stage of its counterpart."""
+        if node is None:
+            return None
+        places = self.written.get(node.digest, ())
+        if like is not None and len(places) > 1:
+            wanted = scopes(like.origin)
+            return next((place for place in places if scopes(place) == wanted), node.origin)
+        return node.origin if node.origin is not None or not places else places[0]
 
-        def known(node: Node) -> bool:
-            return node.digest in other or node.op == "variable" or is_input(node) or is_constant(node)
-
-        returned = {node.digest for node in self.unequal if node.digest not in other}
-        self.frontier = sorted(
-            (
-                node
-                for node in reachable(self.unequal).values()
-                if (node.digest in returned if known(node) else all(known(operand) for operand in node.operands))
-            ),
-            key=_order,
-        )
+    def when(self, place: Origin) -> float:
+        """Its share of the program that comes before."""
+        return place.order / self.length
 
 
-def _marks(side: _Side) -> dict[bytes, frozenset[bytes]]:
-    """For every unmatched node the frontier operations under it."""
-    frontier = {node.digest for node in side.frontier}
-    marks: dict[bytes, frozenset[bytes]] = {}
-    stack = list(side.unequal)
-    while stack:
-        node = stack[-1]
-        waiting = [operand for operand in node.operands if operand.digest not in marks]
-        if node.digest in marks or not waiting:
-            stack.pop()
-            own = frozenset((node.digest,)) if node.digest in frontier else frozenset()
-            below = {marks[operand.digest] for operand in node.operands} - {frozenset()}
-            marks[node.digest] = own.union(*below) if own or len(below) != 1 else next(iter(below))
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Placed:
+    """A parting with its two places, in lines, stage and time."""
+
+    parting: Parting
+    nodes: tuple[Node | None, Node | None]
+    title: str
+    lines: tuple[tuple[str, ...], tuple[str, ...]]
+    stages: tuple[str, ...]
+    origins: tuple[Origin | None, ...]
+    when: float
+    backward: bool
+
+    @property
+    def key(self) -> tuple[typing.Any, ...]:
+        """Partings of one key are one cause: one pair of lines, one kind. Layers differ in their number."""
+        return (*(line[:1] for line in self.lines), re.sub(r"\d+", "#", self.title))
+
+
+def _placed(parting: Parting, sides: tuple[_Side, _Side], names: tuple[str, str]) -> _Placed:
+    nodes = parting.places
+    others = nodes[::-1]
+    if parting.how in ("input", "reads"):  # two values, each written where its own name says
+        others = (None, None)
+    elif parting.how == "added":  # the other side may have it too, elsewhere
+        others = parting.readers
+    places = [side.place(node, other) for side, node, other in zip(sides, nodes, others, strict=True)]
+    readers = [reader if node is None else None for node, reader in zip(nodes, parting.readers, strict=True)]
+    for k, (side, reader) in enumerate(zip(sides, readers, strict=True)):
+        places[k] = places[k] or side.place(reader, None)
+    known = [(side, place) for side, place, node in zip(sides, places, nodes, strict=True) if place and node]
+    return _Placed(
+        parting, nodes, title(parting, names), (tuple(lines(places[0])), tuple(lines(places[1]))),
+        tuple(dict.fromkeys("/".join(scopes(place)) for place in places if place is not None)),
+        tuple(places), min((side.when(place) for side, place in known), default=1.0),
+        any(is_backward(place) for _, place in known) or _read_backward(parting),
+    )  # fmt: skip
+
+
+def _read_backward(parting: Parting) -> bool:
+    """Whether only a backward pass came upon it: the forward pass tells the same in its own place."""
+    readers = [reader for reader in parting.readers if reader is not None]
+    return bool(readers) and all(is_backward(reader.origin) for reader in readers)
+
+
+@dataclasses.dataclass(eq=False)
+class _Cause:
+    """Partings of one pair of lines, in program order, and how many of the backward pass mirror them."""
+
+    members: list[_Placed]
+    echoes: int = 0
+
+
+def _grouped(placed: Iterable[_Placed]) -> list[_Cause]:
+    groups: dict[typing.Any, list[_Placed]] = {}
+    for one in sorted(placed, key=lambda one: (one.backward, one.when)):
+        groups.setdefault(one.key, []).append(one)
+    causes: list[_Cause] = []
+    for members in groups.values():
+        cause = _mirrored(causes, members[0]) if members[0].backward else None
+        if cause is None:
+            causes.append(_Cause(members))
         else:
-            stack.extend(waiting)
-    return marks
+            cause.echoes += len(members)
+    return causes
 
 
-def _order(node: Node) -> tuple[int, bytes]:
-    return (node.origin.order if node.origin is not None else 0, node.digest)
+def _mirrored(causes: Iterable[_Cause], one: _Placed) -> _Cause | None:
+    """The cause in the forward pass that a parting of the backward pass follows from: of its line or of its stage."""
+    for cause in causes:
+        first = cause.members[0]
+        lines_of = {side[0] for side in first.lines if side}
+        if not first.backward and (
+            not lines_of.isdisjoint(side[0] for side in one.lines if side) or set(first.stages) & set(one.stages) - {""}
+        ):
+            return cause
+    return None
 
 
-def is_constant(node: Node) -> bool:
-    """A literal, or a literal repeated, reshaped or converted."""
-    while node.op in ("broadcast_in_dim", "reshape", "convert_element_type"):
-        node = node.operands[0]
-    return node.op in ("constant", "iota")
-
-
-def is_input(node: Node) -> bool:
-    """An input, or one that was only moved: sliced, transposed, reshaped, repeated."""
-    while node.op in ("slice_at", "transpose", "reshape", "broadcast_in_dim"):
-        node = node.operands[0]
-    return node.op == "input"
-
-
-def _pair(left: Sequence[Node], right: Sequence[Node]) -> list[tuple[Node | None, Node | None]]:
-    """Each operation with its likeliest counterpart: same stage, same operation, same operands, same shape."""
-    rest, pairs = list(right), []
-    for a in left:
-        best = max(rest, key=lambda b: _likeness(a, b), default=None)
-        if best is not None:
-            rest.remove(best)
-        pairs.append((a, best))
-    return pairs + [(None, b) for b in rest]
-
-
-def _likeness(a: Node, b: Node) -> tuple[int, int]:
-    shared = len({node.digest for node in a.operands} & {node.digest for node in b.operands})
-    score = 4 * (a.op == b.op) + 3 * (scopes(a.origin) == scopes(b.origin)) + 2 * shared + (a.shape == b.shape)
-    return score, -abs(_order(a)[0] - _order(b)[0])
-
-
-def _scope(pair: tuple[Node | None, Node | None]) -> str:
-    paths = ["/".join(scopes(node.origin)) for node in pair if node is not None]
-    return " | ".join(dict.fromkeys(path for path in paths if path))
-
-
-def _finding(key, group, spoilt) -> Finding:
-    a, b = group[0]
-    causes = {node.digest for pair in group for node in pair if node is not None}
-    leaves = tuple(name for name, reached in spoilt.items() if not causes.isdisjoint(reached))
-    loop = any(node is not None and node.free for node in (a, b))
+def _finding(cause: _Cause, leaves: tuple[str, ...], sides: tuple["_Side", "_Side"], names: tuple[str, str]) -> Finding:
+    first = cause.members[0]
     detail = []
-    if loop:
+    if any(node is not None and node.free for node in first.nodes) or first.parting.how == "carry":
         detail.append("inside a loop body")
-    if len(group) > 1:
-        detail.append(f"{len(group)} operations from this line differ")
-    title = f"{_verb(a, b)} on equal operands" if a and b else "an operation that the other program lacks"
+    count = len({one.origins for one in cause.members})
+    if count > 1:
+        detail.append(f"{count} operations from this line differ")
+    if cause.echoes:
+        detail.append(f"and {cause.echoes} later operations that mirror it in the backward pass")
+    detail += _only_there(first.parting, sides, names)
+    stages = [stage for stage in first.stages if stage]
+    rest = {stage for one in cause.members for stage in one.stages if stage} - set(stages)
     return Finding(
-        title=title,
-        operations=(describe(a), describe(b)),
-        sources=(key[0], key[1]),
-        scope=key[2],
+        title=first.title,
+        operations=_operations(first),
+        sources=(" < ".join(first.lines[0][:FRAMES]), " < ".join(first.lines[1][:FRAMES])),
+        scope=" | ".join(stages) + (f" and {len(rest)} more stages" if rest else ""),
         leaves=leaves,
         detail="; ".join(detail),
-        kind="unmodelled" if any(node is not None and node.op == "unmodelled" for node in (a, b)) else "value",
+        kind="unmodelled" if any(node is not None and node.op == "unmodelled" for node in first.nodes) else "value",
     )
 
 
-def _verb(a: Node, b: Node) -> str:
-    return f"different {a.op}" if a.op == b.op else f"{a.op} against {b.op}"
+def _only_there(parting: Parting, sides: tuple["_Side", "_Side"], names: tuple[str, str]) -> list[str]:
+    """Lines of the operations below a parting that one side has alone: what was computed there and is not here."""
+    told = []
+    if parting.how not in ("reads", "added", "operation"):
+        return told
+    for side, name, node in zip(sides, names, parting.chain or parting.pair, strict=False):
+        if parting.chain:
+            side, name = (sides[0], names[0]) if parting.pair[0] is not None else (sides[1], names[1])
+        below = _alone_below(node, side) if node is not None and not is_constant(node) else []
+        places = list(dict.fromkeys(lines(one.origin)[0] for one in below if lines(one.origin)))
+        if places:
+            told.append(f"{name} alone computes, at {', '.join(places[:_SHOWN])}")
+        if parting.chain:
+            break
+    return told
 
 
-def describe(node: Node | None) -> str:
-    """One line: result type, operation, parameters, operands (constants by value)."""
+def _alone_below(root: Node, side: "_Side") -> list[Node]:
+    """The operations at and below a term that only this side has and that no loop hides, in program order."""
+    found, stack = {}, [root]
+    while stack and len(found) < _WALKED:
+        node = stack.pop()
+        if node.digest in side.alone and node.digest not in found:
+            found[node.digest] = node
+            stack.extend(node.operands)
+    return sorted(found.values(), key=lambda node: node.origin.order if node.origin is not None else 0)
+
+
+def _operations(one: _Placed) -> tuple[str, str]:
+    shown = []
+    for node, reader in zip(one.nodes, one.parting.readers, strict=True):
+        if node is None and reader is not None:
+            shown.append(f"(no counterpart: {describe(reader)} reads {_kept(one.parting.kept)})")
+        else:
+            shown.append(describe(node))
+    return shown[0], shown[1]
+
+
+def _kept(node: Node | None) -> str:
+    """What the side without an operation has in its place, and where that was written."""
     if node is None:
-        return "(no counterpart)"
-    if node.op == "unmodelled":
-        return f"{_type(node)} = not modelled ({node.attrs})"
-    if node.op == "input":
-        return f"input {node.attrs}: {_type(node)}"
-    params = ""
-    if isinstance(node.attrs, Mapping) or hasattr(node.attrs, "items"):
-        shown = {name: value for name, value in node.attrs.items() if value is not None and name not in _UNSAID}
-        params = ", ".join(f"{name}={_short(value)}" for name, value in shown.items())
-    operands = ", ".join(_operand(operand) for operand in node.operands)
-    return f"{_type(node)} = {node.op}" + (f"[{params}]" if params else "") + f"({operands})"
+        return "its operands"
+    at = lines(node.origin)[:3]
+    return thing(node) + (f" of {' < '.join(at)}" if at else "")
 
 
-_UNSAID = frozenset({"weak_type", "sharding", "out_sharding", "jaxpr", "update_jaxpr", "update_consts"})
+def _spoilt(unequal: Outputs, sides: tuple[_Side, _Side], causes: Sequence[_Cause]) -> dict[int, tuple[str, ...]]:
+    """For each cause the outputs that depend on one of its operations, on the side that has it."""
+    spoilt = {}
+    for cause in causes:
+        reached: set[str] = set()
+        for k in (0, 1):
+            wanted = {one.nodes[k].digest for one in cause.members if one.nodes[k] is not None}  # pyright: ignore
+            wanted |= {
+                one.parting.readers[k].digest  # pyright: ignore
+                for one in cause.members
+                if one.nodes[k] is None and one.parting.readers[k] is not None
+            }
+            above = _above([pair[k] for pair in unequal.values()], wanted)
+            reached |= {name for name, pair in unequal.items() if above[pair[k].digest]}
+        spoilt[id(cause)] = tuple(name for name in unequal if name in reached)
+    return spoilt
 
 
-def _short(value) -> str:
-    text = str(value)
-    return text if len(text) <= 90 else text[:87] + "..."
+def _above(roots: Iterable[Node], wanted: set[bytes]) -> dict[bytes, bool]:
+    """For every term under the roots, whether it is or depends on a wanted one."""
+    answers: dict[bytes, bool] = {}
+    stack = list(roots)
+    while stack:
+        node = stack[-1]
+        waiting = [operand for operand in node.operands if operand.digest not in answers]
+        if node.digest in answers or not waiting:
+            stack.pop()
+            answers[node.digest] = node.digest in wanted or any(answers[operand.digest] for operand in node.operands)
+        else:
+            stack.extend(waiting)
+    return answers
 
 
-def _type(node: Node) -> str:
-    return f"{node.dtype}[{','.join(str(size) for size in node.shape)}]"
-
-
-def _operand(node: Node) -> str:
-    inner = node
-    while inner.op in ("broadcast_in_dim", "reshape", "convert_element_type"):
-        inner = inner.operands[0]
-    if inner.op == "constant" and np.ndim(inner.attrs) == 0:
-        return f"{inner.attrs}"
-    if node.op == "input":
-        return f"{node.attrs}: {_type(node)}"
-    return _type(node) if node.op == "variable" else f"{node.op}: {_type(node)}"
+def _frontier(sides: tuple[_Side, _Side], unequal: Outputs) -> list[Parting]:
+    """Operations that the other side lacks and whose operands it has: what is told when the walk finds nothing."""
+    found = []
+    for k in (0, 1):
+        other = sides[1 - k].nodes
+        for node in reachable(pair[k] for pair in unequal.values()).values():
+            known = [operand.digest in other or is_constant(operand) for operand in node.operands]
+            if node.digest not in other and all(known) and unwrapped(node).op not in ("constant", "variable"):
+                pair = (node, None) if k == 0 else (None, node)
+                found.append(Parting("added", pair, (None, None), (node,)))
+    return found

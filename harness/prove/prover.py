@@ -1,6 +1,5 @@
 """`prove` and `fingerprint`: trace, bring to canonical form, compare leaf by leaf. Nothing is compiled or run."""
 
-import collections
 import contextlib
 import dataclasses
 import functools
@@ -11,8 +10,8 @@ from collections.abc import Iterator
 from harness.program import Leaf, Program
 from harness.verdict import Certificate, Finding, Kind, LeafResult, Verdict
 
+from . import apart, explain, rules, sources
 from . import draws as drawing
-from . import explain, rules, sources
 from .canonical import Evaluator
 from .params import digest, token
 from .terms import Node, reachable, reads_input
@@ -58,6 +57,7 @@ class Form:
         }
         self.weak = [f"output {leaf.name}" for leaf in traced.outputs if leaf.weak_type and leaf.one_sided is None]
         self.weak += [f"input {leaf.name}" for leaf in traced.inputs if leaf.weak_type and leaf.one_sided is None]
+        self.evaluator.facts.at = None
         for words in self.weak:
             self.evaluator.facts.add("weak type", words)
         assert not any(node.free for node in self.outputs.values()), "an output is an open term"
@@ -157,7 +157,7 @@ def prove(a: Program, b: Program, *, allow: str = "exact") -> Verdict:
     """
     if allow not in rules.STRENGTHS:
         raise ValueError(f"allow={allow!r}: must be one of {', '.join(map(repr, rules.STRENGTHS))}")
-    structure = _structure(a, b)
+    structure = apart.structure(a, b)
     if structure:
         return _verdict(a, b, Kind.DIVERGED, findings=structure, reason="the two programs have different leaves")
     vacuous = _vacuous_before(a, b)
@@ -202,7 +202,12 @@ def _forms(a: Program, b: Program, strength: rules.Strength) -> tuple[Form, Form
             return first, second
         if not first.evaluator.has_draws:
             return first, Form(b, "b", strength, early=True)
-    forms = Form(a, "a", strength, early=False), Form(b, "b", strength, early=False)
+    return _apart(a, b, strength)
+
+
+def _apart(a: Program, b: Program, strength: rules.Strength, **options) -> tuple[Form, Form]:
+    """Each program in a graph of its own, draws lifted afterwards."""
+    forms = Form(a, "a", strength, early=False, **options), Form(b, "b", strength, early=False, **options)
     stages = drawing.same_stages(forms[0].draws, forms[1].draws)
     for form in forms:
         form.lift(stages=stages)
@@ -225,7 +230,7 @@ def _decided(forms: tuple[Form, Form], strength: rules.Strength) -> Verdict:
         else LeafResult(name, Kind.UNDECIDED, detail="another canonical form")
         for name, (a, b) in pairs.items()
     )
-    causes = () if _equal(forms) else explain.findings(pairs)
+    causes = () if _equal(forms) else _explained(forms, strength)
     kind = Kind.PROVED if all(leaf.kind is Kind.PROVED for leaf in leaves) else Kind.UNDECIDED
     lifted = forms[0].num_draws or forms[1].num_draws
     words = strength.words + (", modulo key derivation" if lifted else "")
@@ -233,8 +238,16 @@ def _decided(forms: tuple[Form, Form], strength: rules.Strength) -> Verdict:
     return _verdict(
         forms[0].program, forms[1].program, kind,
         strength=words if kind is Kind.PROVED else "", leaves=leaves,
-        findings=(*causes, *_execution(forms)), reason=reason, forms=forms,
+        findings=(*causes, *apart.execution(*(form.evaluator.facts for form in forms))), reason=reason, forms=forms,
     )  # fmt: skip
+
+
+def _explained(forms: tuple[Form, Form], strength: rules.Strength) -> tuple[Finding, ...]:
+    """Where the programs part. Both are read anew, with every place of each term, which a proof has no use for."""
+    a, b = forms[0].program, forms[1].program
+    again = _apart(a, b, strength, explained=True)
+    one, two = (form.evaluator.graph.written or {} for form in again)
+    return explain.findings(_pairs(again), _names(a, b), (one, two))
 
 
 def _undecided(forms: tuple[Form, Form], reason: str) -> Verdict:
@@ -256,38 +269,6 @@ def _names(a: Program, b: Program) -> tuple[str, str]:
 def _digests(form: Form) -> dict[str, str]:
     made = form.fingerprint()
     return {"value": made.value, "execution": made.execution}
-
-
-def _execution(forms: tuple[Form, Form]) -> tuple[Finding, ...]:
-    """One finding for each kind of execution fact that the two sides count differently."""
-    counts = [form.evaluator.facts.counts for form in forms]
-    kinds: dict[str, list[str]] = collections.defaultdict(list)
-    for kind, words in sorted(set(counts[0]) | set(counts[1])):
-        x, y = counts[0][(kind, words)], counts[1][(kind, words)]
-        if x != y:
-            kinds[kind].append(f"{words}: {x} against {y}")
-    return tuple(
-        Finding(title=f"{kind} differs (values are unaffected)", detail="; ".join(lines), kind="execution")
-        for kind, lines in kinds.items()
-    )
-
-
-def _structure(a: Program, b: Program) -> tuple[Finding, ...]:
-    found = []
-    for what in ("input", "output"):
-        left, right = (
-            {leaf.name: leaf for leaf in getattr(side.trace(), f"{what}s") if leaf.one_sided is None} for side in (a, b)
-        )
-        for name in sorted(set(left) ^ set(right)):
-            owner, other = (a, b) if name in left else (b, a)
-            words = f"{what} leaf {name} of {owner.name} has no partner in {other.name}"
-            found.append(Finding(title=words, leaves=(name,), kind="structure"))
-        for name in [name for name in left if name in right]:
-            types = [f"{leaf.compared_dtype}{list(leaf.shape)}" for leaf in (left[name], right[name])]
-            if types[0] != types[1]:
-                title = f"{what} leaf {name} is {types[0]} against {types[1]}"
-                found.append(Finding(title=title, leaves=(name,), kind="structure"))
-    return tuple(found)
 
 
 def _vacuous_before(a: Program, b: Program) -> str:

@@ -15,7 +15,7 @@ from jax.extend import source_info_util
 
 from .terms import Node, Origin
 
-FRAMES = 6  # how many of the project's frames a report shows
+FRAMES = 8  # how many of the project's frames a report shows
 
 _HARNESS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _WRAPPERS = re.compile(r"^(rematted_computation|checkpoint|remat|while|body|cond|scan|closed_call|jit\(.*\)|[A-Z]\w*)$")
@@ -55,16 +55,30 @@ def source_line(node: Node) -> str:
 
     A twin's own line is often the caller of the shared maths, so the innermost frame alone would name neither twin.
     """
+    return " < ".join(lines(node.origin)[:FRAMES])
+
+
+def lines(origin: Origin | None) -> list[str]:
+    """The project's frames around an equation, innermost first; else where the library has it."""
     fallback = ""
     found: list[str] = []
-    for origin in _chain(node.origin):
-        traceback = origin.equation.source_info.traceback
+    for place in _chain(origin):
+        traceback = place.equation.source_info.traceback
         for frame in traceback.frames if traceback is not None else ():
             line = f"{shown(frame.file_name)}:{frame.line_num} ({frame.function_name})"
             if is_project_file(frame.file_name) and line not in found:
                 found.append(line)
-        fallback = fallback or source_info_util.summarize(origin.equation.source_info)
-    return " < ".join(found[:FRAMES]) or fallback
+        fallback = fallback or source_info_util.summarize(place.equation.source_info)
+    return found or [fallback] * bool(fallback)
+
+
+def is_backward(origin: Origin | None) -> bool:
+    """Whether an operation belongs to a backward pass: jax transposed it out of a forward one."""
+    return any(
+        getattr(entry, "name", "") == "transpose" and type(entry).__name__ == "Transform"
+        for place in _chain(origin)
+        for entry in place.equation.source_info.name_stack.stack
+    )
 
 
 def scopes(origin: Origin | None) -> tuple[str, ...]:

@@ -57,6 +57,7 @@ class Graph:
         self.rules_used: set[str] = set()
         self.rebuilders: dict[str, Rebuild] = {}
         self.solved: dict[tuple[typing.Any, ...], typing.Any] = {}  # systems of recurrences, see `loops`
+        self.written: dict[bytes, list[Origin]] | None = None  # every place of a term; kept for explanations only
         self._avals: dict[tuple[typing.Any, typing.Any], bytes] = {}
         self._counter = 0
 
@@ -120,6 +121,10 @@ class Graph:
                 answer = self._rebuilt(node, tuple([done[operand.digest] for operand in node.operands]))
             done[node.digest] = answer
             stack.pop()
+        if self.written is not None:
+            for digest, answer in done.items():
+                if digest in self.written and digest != answer.digest:
+                    self.written.setdefault(answer.digest, []).extend(self.written[digest])
         return [done[root.digest] for root in roots]
 
     def _rebuilt(self, node: Node, operands: tuple[Node, ...]) -> Node:
