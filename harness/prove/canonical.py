@@ -12,10 +12,11 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend.core import Literal
 
-from . import draws, execution, loops, rules
+from . import draws, effects, execution, kernels, loops, manual, refs, rules
 from .params import Unmodelled, array_token, params_token, token
-from .primitives import CALLS, COND, IDENTITIES, IGNORED, PURE, SCAN, WHILE
-from .terms import Graph, Node, Origin, free_variables
+from .primitives import CALLS, COND, IDENTITIES, IGNORED, LINEAR_SOLVE, PURE, SCAN, TIE, WHILE, late, reason
+from .refs import Cell
+from .terms import Graph, Node, Origin, free_variables, reachable
 
 
 class Evaluator:
@@ -34,9 +35,12 @@ class Evaluator:
         self.graph.written = {} if explained else self.graph.written
         self.graph.rebuilders.update(loops.REBUILDERS | {"cond": _rebuild_cond})
         self.facts = execution.Facts()
-        self.has_unmodelled = self.has_draws = False
+        self.has_unmodelled = self.has_draws = self.calls_python = False
         self.early = draws.Early() if early else None
         self.origins: list[Origin] = []  # of every equation that was read, in program order
+        self.histories = effects.Histories(self.graph)
+        self.manual: manual.Context | None = None  # inside a shard_map
+        self.is_sealed = False  # inside a body that only its digest stands for
         self._nesting = 0
         self._literals: dict[tuple[typing.Any, ...], Node] = {} if shared is None else shared._literals
         self._built: dict[tuple[typing.Any, ...], list[Node]] = {} if shared is None else shared._built
@@ -46,7 +50,24 @@ class Evaluator:
             COND: self._cond,
             **dict.fromkeys(CALLS, self._call),
             **dict.fromkeys(IDENTITIES, self._identity),
+            LINEAR_SOLVE: self._linear_solve,
+            TIE: lambda equation, operands, origin, used: operands[1:],
+            **manual.handlers(self),
+            **effects.handlers(self),
+            **refs.handlers(self),
+            **kernels.handlers(self),
         }
+        self._late = {
+            "compute_on.compute_on": self._compute_on,
+            "shard_alike.shard_alike": self._identity,
+            **refs.late_handlers(self),
+            **kernels.late_handlers(self),
+        }
+
+    @property
+    def context(self) -> bytes:
+        """What an operation means beside its operands: the mesh whose devices run it, or nothing."""
+        return b"" if self.manual is None else self.manual.token
 
     def closed(self, closed, args: Sequence[Node], caller: Origin | None, used=None) -> list[Node]:
         """The outputs of a closed jaxpr, or of an open one without constants."""
@@ -74,8 +95,8 @@ class Evaluator:
                     results = self._plain(equation, operands, origin)
                 else:
                     results = handler(equation, operands, origin, [var in needed for var in equation.outvars])
-            except Unmodelled as reason:
-                results = self._unmodelled(equation, operands, origin, str(reason))
+            except Unmodelled as why:
+                results = self.unmodelled(equation, operands, origin, str(why))
             env.update(zip(equation.outvars, results, strict=True))
             if self.graph.written is not None:
                 for node in results:
@@ -120,20 +141,47 @@ class Evaluator:
             raise Unmodelled(f"a constant of type {type(value).__name__}")
         return rules.constant(self.graph, array, None)
 
-    def _unmodelled(self, equation, operands, origin, reason: str) -> list[Node]:
+    def unmodelled(self, equation, operands, origin, why: str) -> list[Node]:
+        """Results that equal nothing; so do the references and histories that the equation may have changed."""
+        plain = tuple(operand for operand in operands if type(operand) is not Cell)
+        for cell in [*refs.cells_of(operands), *self.histories.touched(equation)]:
+            cell.value = self.unknown(equation, cell.value, origin, why)
+        return [self.unknown(equation, var.aval, origin, why, plain) for var in equation.outvars]
+
+    def unknown(self, equation, like, origin, why: str, operands=()) -> Node:
+        """A new term that equals nothing."""
         self.has_unmodelled = True
         name = token((self.name, self.graph.fresh()))
-        why = f"{equation.primitive.name}: {reason}"
-        free = free_variables(operands)
-        return [
-            self.graph.raw("unmodelled", name + b"%d" % k, why, tuple(operands), *_aval(var), origin, free)
-            for k, var in enumerate(equation.outvars)
-        ]
+        shape, dtype = getattr(like, "shape", ()), getattr(like, "dtype", np.dtype(bool))
+        words = f"{equation.primitive.name}: {why}"
+        return self.graph.raw("unmodelled", name, words, operands, shape, dtype, origin, free_variables(operands))
+
+    def sealed(self, body) -> list[Node]:
+        """The terms that `body()` returns, for a digest of them only: then nothing in them may be lifted or unknown."""
+        outside, before = self.is_sealed, {cell: cell.value for cell in self.histories.cells.values()}
+        self.is_sealed = True
+        try:
+            found = body()
+        finally:
+            self.is_sealed = outside
+            changed = [cell for cell, value in before.items() if cell.value is not value]
+            for cell in changed:
+                cell.value = before[cell]
+        if changed:
+            raise Unmodelled("side effects inside a body that is compared as a whole")
+        for node in reachable(found).values() if self.has_unmodelled else ():
+            if node.op == "unmodelled":
+                raise Unmodelled(f"in its body {node.attrs}")
+        return found
+
+    def add(self, left: Node, right: Node, origin) -> Node:
+        """The sum of two arrays of one type."""
+        return self.graph.build("add", b"", {}, (left, right), left.shape, left.dtype, origin)
 
     def _plain(self, equation, operands, origin) -> list[Node]:
         op = PURE.get(equation.primitive)
         if op is None:
-            raise Unmodelled("this primitive is not known to the prover")
+            return self._rare(equation, operands, origin)
         if equation.effects:
             raise Unmodelled("the operation has side effects")
         params = equation.params
@@ -142,7 +190,9 @@ class Evaluator:
             data = self._token(params)
             self.facts.at = origin
             self.facts.placement(params)
-        if op == "random_bits":
+        if op == "random_bits" and (self.is_sealed or self.manual is not None):
+            op = "random_bits_inside"  # each device, each step of a grid has its own: not lifted
+        elif op == "random_bits":
             self.has_draws = True
             if self.early is not None:
                 return [self.early.draw(self.graph, operands[0], data, equation.outvars[0].aval, origin)]
@@ -151,6 +201,13 @@ class Evaluator:
         if results is None:
             results = self._built[key] = self._build(op, data, equation, tuple(operands), origin)
         return results
+
+    def _rare(self, equation, operands, origin) -> list[Node]:
+        handler = self._late.get(late(equation.primitive) or "")
+        if handler is None:
+            raise Unmodelled(reason(equation.primitive))
+        self._handlers[equation.primitive] = handler
+        return handler(equation, operands, origin, [True] * len(equation.outvars))
 
     def _build(self, op, data, equation, operands, origin) -> list[Node]:
         params, outvars = equation.params, equation.outvars
@@ -176,7 +233,7 @@ class Evaluator:
         if len(consts) != len(jaxpr.constvars):
             raise Unmodelled("constants for a function that takes others, so this is no program")
         args = [self.graph.leaf("argument", b"%d" % k, *_aval(var)) for k, var in enumerate(jaxpr.invars)]
-        outs = self.jaxpr(jaxpr, [self._constant(value) for value in consts], args, None)
+        outs = self.sealed(lambda: self.jaxpr(jaxpr, [self._constant(value) for value in consts], args, None))
         return b"".join(node.digest for node in outs)
 
     def _call(self, equation, operands, origin, used) -> list[Node]:
@@ -190,6 +247,17 @@ class Evaluator:
         self.facts.at = origin
         self.facts.identity(equation)
         return operands
+
+    def _compute_on(self, equation, operands, origin, used) -> list[Node]:
+        self.facts.add("compute_on", str(equation.params["compute_type"]))
+        return self.closed(equation.params["jaxpr"], operands, origin, used)
+
+    def _linear_solve(self, equation, operands, origin, used) -> list[Node]:
+        """What `solve` computes; the other functions serve differentiation, which is done."""
+        lengths, jaxprs = equation.params["const_lengths"], equation.params["jaxprs"]
+        start = lengths.matvec + lengths.vecmat
+        consts = operands[start : start + lengths.solve]
+        return self.closed(jaxprs.solve, [*consts, *operands[sum(lengths) :]], origin, used)
 
     def _carries(self, loop: loops.Loop, inits: Sequence[Node]) -> list[Node]:
         """A variable for each carry, named by initial value, so that a twin's loop finds the terms of the first one."""
@@ -217,37 +285,65 @@ class Evaluator:
         self.facts.scan(params)
         graph, num_consts, num_carry = self.graph, params["num_consts"], params["num_carry"]
         consts, inits, arrays = _split(operands, num_consts, num_carry)
-        loop = loops.Loop(loops.depth_of(operands), params["length"], params["reverse"])
+        cells = effects.touched(self, equation, operands)
+        inits += [cell.value for cell in cells]
+        loop = loops.Loop(loops.depth_of([*effects.contents(operands), *inits]), params["length"], params["reverse"])
         carries = self._carries(loop, inits)
+        _put(cells, carries[num_carry:])
         rows = [loops.slice_at(graph, loop.depth, array, origin) for array in arrays]
         keep = [True] * num_carry + used[num_carry:]
         start = self._enter()
-        outs = self.closed(params["jaxpr"], [*consts, *carries, *rows], origin, keep)
-        solved = loops.solve(graph, loop, inits, carries, outs[:num_carry], outs[num_carry:], origin)
+        outs = self.closed(params["jaxpr"], [*consts, *carries[:num_carry], *rows], origin, keep)
+        nexts = outs[:num_carry] + [cell.value for cell in cells]
+        solved = loops.solve(graph, loop, inits, carries, nexts, outs[num_carry:], origin)
         self._leave(start, carries, solved.values)
         finals = [loops.after(graph, loop, value, None, origin) for value in solved.values]
-        return finals + [loops.stack(graph, loop, term, origin) for term in solved.extras]
+        _put(cells, finals[num_carry:])
+        return finals[:num_carry] + [loops.stack(graph, loop, term, origin) for term in solved.extras]
 
     def _while(self, equation, operands, origin, used) -> list[Node]:
         del used
         params = _only(equation.params, ("cond_nconsts", "cond_jaxpr", "body_nconsts", "body_jaxpr"))
         graph = self.graph
         cond_consts, body_consts, inits = _split(operands, params["cond_nconsts"], params["body_nconsts"])
-        loop = loops.Loop(loops.depth_of(operands), None, False)
+        cells, num_carry = effects.touched(self, equation, operands), len(inits)
+        inits += [cell.value for cell in cells]
+        loop = loops.Loop(loops.depth_of([*effects.contents(operands), *inits]), None, False)
         carries = self._carries(loop, inits)
+        _put(cells, carries[num_carry:])
         start = self._enter()
-        outs = self.closed(params["body_jaxpr"], [*body_consts, *carries], origin)
-        condition = self.closed(params["cond_jaxpr"], [*cond_consts, *carries], origin)
+        outs = self.closed(params["body_jaxpr"], [*body_consts, *carries[:num_carry]], origin)
+        outs += [cell.value for cell in cells]
+        _put(cells, carries[num_carry:])
+        condition = self.closed(params["cond_jaxpr"], [*cond_consts, *carries[:num_carry]], origin)
+        if any(cell.value is not carry for cell, carry in zip(cells, carries[num_carry:], strict=True)):
+            raise Unmodelled("the condition of a while loop has side effects")
         solved = loops.solve(graph, loop, inits, carries, outs, condition, origin)
         self._leave(start, carries, solved.values)
         trip = loops.trips(graph, loop, solved.extras[0], origin)
-        return [loops.after(graph, loop, value, trip, origin) for value in solved.values]
+        finals = [loops.after(graph, loop, value, trip, origin) for value in solved.values]
+        _put(cells, finals[num_carry:])
+        return finals[:num_carry]
 
     def _cond(self, equation, operands, origin, used) -> list[Node]:
-        params = _only(equation.params, ("branches",))
+        params = _only(equation.params, ("branches", "branches_platforms"))
         index, *rest = operands
-        branches = [self.closed(branch, rest, origin, used) for branch in params["branches"]]
-        return [_choose(self.graph, index, list(options), origin) for options in zip(*branches, strict=True)]
+        if params.get("branches_platforms") is not None and index.op != "platform_index":
+            raise Unmodelled("a choice by platform whose index is computed")
+        cells = effects.touched(self, equation, operands)
+        before, branches = [cell.value for cell in cells], []
+        for branch in params["branches"]:
+            _put(cells, before)
+            outs = self.closed(branch, rest, origin, used)
+            branches.append([*outs, *(cell.value for cell in cells)])
+        chosen = [_choose(self.graph, index, list(options), origin) for options in zip(*branches, strict=True)]
+        _put(cells, chosen[len(equation.outvars) :])
+        return chosen[: len(equation.outvars)]
+
+
+def _put(cells: Sequence[Cell], values: Iterable[Node]) -> None:
+    for cell, value in zip(cells, values, strict=True):
+        cell.value = value
 
 
 def _aval(var) -> tuple[tuple[int, ...], typing.Any]:
@@ -270,12 +366,12 @@ def _split(operands, *sizes: int) -> list[list[Node]]:
 
 
 def _live(jaxpr, used) -> tuple[set[typing.Any], list[typing.Any]]:
-    """The variables that the used outputs need, and the equations that make them, in program order."""
+    """The variables that the used outputs need, and the equations that make them or have effects, in program order."""
     keep = used or [True] * len(jaxpr.outvars)
     needed = {var for var, wanted in zip(jaxpr.outvars, keep, strict=True) if wanted and type(var) is not Literal}
     live = []
     for equation in reversed(jaxpr.eqns):
-        if not needed.isdisjoint(equation.outvars):
+        if equation.effects or not needed.isdisjoint(equation.outvars):
             live.append(equation)
             needed.update([var for var in equation.invars if type(var) is not Literal])
     live.reverse()

@@ -4,6 +4,7 @@ Facts are counted, not placed: the finding says which constraint or checkpoint o
 """
 
 import collections
+import enum
 import typing
 
 import jax
@@ -65,6 +66,10 @@ class Facts:
             self.add("device_put", ", ".join(_device(device) for device in params["devices"]))
         elif name == "optimization_barrier":
             self.add("optimization barrier", f"{len(equation.outvars)} arrays")
+        elif name == "reshard":
+            self.add("reshard", _sharding(params["dst_sharding"]))
+        elif name in ("layout_constraint", "shard_alike"):
+            self.add(name.replace("_", " "), f"on {list(equation.outvars[0].aval.shape)}")
 
     def scan(self, params) -> None:
         """Unrolling of a loop."""
@@ -89,6 +94,8 @@ def _sharding(sharding) -> str:
 def _device(device) -> str:
     if isinstance(device, jax.sharding.Sharding):
         return _sharding(device)
+    if isinstance(device, enum.Enum):
+        return f"{type(device).__name__}.{device.name}"
     return "default" if device is None else type(device).__name__
 
 

@@ -4,10 +4,16 @@ A primitive that is not here is not understood, and whatever depends on it is un
 identity, never by name.
 """
 
+import sys
 import typing
 
 import jax
+from jax.extend.core import Primitive
 from jax.extend.core import primitives as jax_primitives
+
+from .reasons import REASONS
+
+_UNKNOWN = "this primitive is not known to the prover"
 
 _ELEMENTWISE = """
 abs acos acosh add and asin asinh atan atan2 atanh bessel_i0e bessel_i1e cbrt ceil clz complex conj cos cosh digamma div
@@ -24,8 +30,14 @@ random_wrap reduce reduce_and reduce_max reduce_min reduce_or reduce_precision r
 reduce_window_max reduce_window_min reduce_window_sum reduce_xor reshape rev rng_bit_generator scatter scatter-add
 scatter-max scatter-min scatter-mul scatter-sub select_and_gather_add select_and_scatter select_and_scatter_add select_n
 slice sort split squeeze stack svd threefry2x32 tile top_k transpose triangular_solve unstack
+cholesky_update eig from_edtype geqp3 geqrf hessenberg iota_2x32_shape lu_pivots_to_permutation ormqr philox2x32
+philox4x32 platform_index ragged_dot_general scaled_dot schur symmetric_product threefry4x32 to_edtype tridiagonal
+tridiagonal_solve zeros_like
 """
-_IDENTITIES = "random_clone stop_gradient copy name optimization_barrier sharding_constraint device_put"
+_IDENTITIES = """
+copy device_put layout_constraint name optimization_barrier pvary random_clone reshard sharding_constraint stop_gradient
+xla_metadata_value
+"""
 _CALLS = {
     "jit": "jaxpr",
     "closed_call": "call_jaxpr",
@@ -33,7 +45,21 @@ _CALLS = {
     "remat2": "jaxpr",
     "custom_jvp_call": "call_jaxpr",
     "custom_vjp_call": "call_jaxpr",
+    "custom_vmap_call": "call",
+    "eval_jaxpr": "jaxpr",
+    "linear_call": "callee",
+    "remat_opt": "fwd_jaxpr",
 }
+
+# jax exports only a part of its primitives. The rest are looked up where they are defined, among the modules loaded.
+_MODULES = """
+ad_util callback checkify core custom_batching custom_derivatives custom_partitioning debugging ffi
+lax.control_flow.conditionals lax.control_flow.loops lax.control_flow.solves lax.eval_jaxpr lax.lax lax.linalg
+lax.parallel lax.scaled_dot pjit random.philox2x32 random.philox4x32 random.prng random.threefry4x32 shard_map
+state.discharge state.primitives xla_metadata
+"""
+# Modules that jax loads only when they are asked for; a primitive of theirs is looked up when a program has one.
+_LATE = ("compute_on", "pallas.core", "pallas.pallas_call", "pallas.primitives", "shard_alike")
 
 # Value-neutral parameters. `weak_type` steers promotion while tracing and nothing afterwards; a sharding says where a
 # result lives, not what it is (the execution facts report it).
@@ -44,10 +70,11 @@ COMMUTATIVE = frozenset({"add", "mul", "max", "min", "and", "or", "xor", "eq", "
 
 def _collect() -> dict[str, typing.Any]:
     found = {}
-    for module in (jax_primitives, jax.lax):
+    own = [sys.modules.get(f"jax._src.{name}") for name in _MODULES.split()]
+    for module in (jax_primitives, jax.lax, *own):
         for attribute in dir(module):
-            if attribute.endswith("_p"):
-                primitive = getattr(module, attribute)
+            primitive = getattr(module, attribute)
+            if attribute.endswith("_p") and isinstance(primitive, Primitive):
                 found.setdefault(primitive.name, primitive)
 
     # jax exports no names for those that copy a key and that pass between typed and raw keys.
@@ -59,17 +86,33 @@ def _collect() -> dict[str, typing.Any]:
     return found
 
 
+def late(primitive: typing.Any) -> str | None:
+    """`module.name` of a primitive from a module that jax loads only when it is asked for."""
+    for name in _LATE:
+        if any(value is primitive for value in vars(sys.modules.get(f"jax._src.{name}", sys)).values()):
+            return f"{name.split('.')[-1]}.{primitive.name}"
+    return None
+
+
 _BY_NAME = _collect()
 
 
-def _all(names: typing.Iterable[str]) -> dict[typing.Any, str]:
+def reason(primitive: typing.Any) -> str:
+    """Why a primitive is not understood: from the table of reasons, else that it is new."""
+    known = _BY_NAME.get(primitive.name) is primitive
+    return REASONS.get(primitive.name, _UNKNOWN) if known else _UNKNOWN
+
+
+def by_name(names: typing.Iterable[str]) -> dict[typing.Any, str]:
+    """The primitives of these names that this jax has."""
     return {_BY_NAME[name]: name for name in names if name in _BY_NAME}
 
 
 # The cotangents' sum is a sum. No operation may be another's name and a digit: a term's digest puts a number behind it.
 _RENAMED = {_BY_NAME["add_any"]: "add", _BY_NAME["exp2"]: "exp_base_2"}
 ELEMENTWISE = frozenset(_ELEMENTWISE.split()) - {"exp2"} | {"exp_base_2"}
-PURE = _all([*_ELEMENTWISE.split(), *_OTHERS.split()]) | _RENAMED
-IDENTITIES = _all(_IDENTITIES.split())
+PURE = by_name([*_ELEMENTWISE.split(), *_OTHERS.split()]) | _RENAMED
+IDENTITIES = by_name(_IDENTITIES.split())
 CALLS = {_BY_NAME[name]: parameter for name, parameter in _CALLS.items() if name in _BY_NAME}
 SCAN, WHILE, COND = _BY_NAME["scan"], _BY_NAME["while"], _BY_NAME["cond"]
+LINEAR_SOLVE, TIE = _BY_NAME["custom_linear_solve"], _BY_NAME["tie"]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from harness.program import Leaf, Program
 from harness.verdict import Certificate, Finding, Kind, LeafResult, Verdict
 
-from . import apart, explain, rules, sources
+from . import apart, effects, explain, rules, sources
 from . import draws as drawing
 from .canonical import Evaluator
 from .params import digest, token
@@ -37,6 +37,9 @@ class Fingerprint:
         return dataclasses.asdict(self)
 
 
+_PYTHON = "it calls Python functions, which are told apart within one process only"
+
+
 class Form:
     """One program in canonical form: its evaluator and a term for each output leaf that is compared."""
 
@@ -47,9 +50,10 @@ class Form:
         self.evaluator = Evaluator(side, allow, **options)
         self.inputs = {leaf.name: self._input(leaf, side) for leaf in traced.inputs}
         args = [self._entered(leaf) for leaf in traced.inputs]
-        self.effects = sorted(str(effect) for effect in traced.jaxpr.effects)
+        self.effects = effects.unmodelled(traced.jaxpr.effects)
         keep = [leaf.one_sided is None for leaf in traced.outputs]
         outs = self.evaluator.closed(traced.jaxpr, args, None, keep) if not self.effects else []
+        self.histories = {kind: cell.value for kind, cell in self.evaluator.histories.cells.items()}
         self.outputs = {
             leaf.name: self._converted(leaf, node)
             for leaf, node in zip(traced.outputs, outs, strict=False)
@@ -65,7 +69,7 @@ class Form:
     @functools.cached_property
     def under(self) -> dict[bytes, Node]:
         """Every term that the outputs need."""
-        return reachable(self.outputs.values())
+        return reachable([*self.outputs.values(), *self.histories.values()])
 
     @property
     def is_final(self) -> bool:
@@ -106,15 +110,19 @@ class Form:
     def lift(self, *, stages: bool) -> None:
         """Exchange draws for variables."""
         if self.draws.count:
-            lifted = drawing.lift(self.evaluator.graph, list(self.outputs.values()), self.draws, stages=stages)
-            self.outputs = dict(zip(self.outputs, lifted, strict=True))
+            terms = [*self.outputs.values(), *self.histories.values()]
+            lifted = drawing.lift(self.evaluator.graph, terms, self.draws, stages=stages)
+            self.outputs = dict(zip(self.outputs, lifted, strict=False))
+            self.histories = dict(zip(self.histories, lifted[len(self.outputs) :], strict=True))
             del self.under
 
     def unmodelled(self) -> str | None:
         """What was not modelled, if an output depends on it or the program has effects."""
         if self.effects:
             return f"{self.program.name} has effects that are not modelled: {self.effects[0]}"
-        for node in self.under.values() if self.evaluator.has_unmodelled else ():
+        if not self.evaluator.has_unmodelled:
+            return None
+        for node in reachable([*self.outputs.values(), self.histories[effects.IO]]).values():
             if node.op == "unmodelled":
                 at = sources.source_line(node)
                 return f"{self.program.name}: {node.attrs}" + (f", at {at}" if at else "")
@@ -124,10 +132,12 @@ class Form:
         """The digests of the terms as they stand, under the environment of the trace."""
         environment = token(tuple(sorted(self.program.trace().environment.items())))
         outputs = {name: self.outputs[name].digest.hex() for name in sorted(self.outputs)}
-        value = digest(environment, token(tuple(outputs.items())))
+        done = self.histories[effects.IO]
+        value = digest(environment, token(tuple(outputs.items())), *([] if done.op == "history" else [done.digest]))
         facts = self.facts()
         execution = digest(value, token(tuple(facts.items())))
-        return Fingerprint(value.hex(), execution.hex(), outputs, facts, self.num_draws, self.unmodelled())
+        undecided = self.unmodelled() or (_PYTHON if self.evaluator.calls_python else None)
+        return Fingerprint(value.hex(), execution.hex(), outputs, facts, self.num_draws, undecided)
 
     def facts(self) -> dict[str, int]:
         """Execution facts in words, with counts, sorted."""
@@ -198,7 +208,8 @@ def _forms(a: Program, b: Program, strength: rules.Strength) -> tuple[Form, Form
     first = Form(a, "a", strength, early=True)
     if first.is_final:
         second = Form(b, "b", strength, early=True, shared=first.evaluator)
-        if second.is_final and all(node is second.outputs[name] for name, node in first.outputs.items()):
+        same = first.histories == second.histories
+        if second.is_final and same and all(node is second.outputs[name] for name, node in first.outputs.items()):
             return first, second
         if not first.evaluator.has_draws:
             return first, Form(b, "b", strength, early=True)
@@ -215,7 +226,16 @@ def _apart(a: Program, b: Program, strength: rules.Strength, **options) -> tuple
 
 
 def _equal(forms: tuple[Form, Form]) -> bool:
-    return all(node.digest == forms[1].outputs[name].digest for name, node in forms[0].outputs.items())
+    same = all(node.digest == forms[1].outputs[name].digest for name, node in forms[0].outputs.items())
+    return same and _same_history(forms, effects.IO)
+
+
+def _same_history(forms: tuple[Form, Form], kind: str) -> bool:
+    return forms[0].histories[kind].digest == forms[1].histories[kind].digest
+
+
+def _histories(forms: tuple[Form, Form], kind: str) -> dict[str, tuple[Node, Node]]:
+    return {kind: (forms[0].histories[kind], forms[1].histories[kind])}
 
 
 def _pairs(forms: tuple[Form, Form]) -> dict[str, tuple[Node, Node]]:
@@ -231,14 +251,19 @@ def _decided(forms: tuple[Form, Form], strength: rules.Strength) -> Verdict:
         for name, (a, b) in pairs.items()
     )
     causes = () if _equal(forms) else _explained(forms, strength)
-    kind = Kind.PROVED if all(leaf.kind is Kind.PROVED for leaf in leaves) else Kind.UNDECIDED
+    kind = Kind.PROVED if _equal(forms) else Kind.UNDECIDED
     lifted = forms[0].num_draws or forms[1].num_draws
     words = strength.words + (", modulo key derivation" if lifted else "")
-    reason = "" if kind is Kind.PROVED else f"{sum(leaf.kind is not Kind.PROVED for leaf in leaves)} outputs not proved"
+    unproved = sum(leaf.kind is not Kind.PROVED for leaf in leaves)
+    reasons = [f"{unproved} outputs not proved"] if unproved else []
+    if not _same_history(forms, effects.IO):
+        reasons.append("the side effects are not the same")
+    reason = ", ".join(reasons)
     return _verdict(
         forms[0].program, forms[1].program, kind,
         strength=words if kind is Kind.PROVED else "", leaves=leaves,
-        findings=(*causes, *apart.execution(*(form.evaluator.facts for form in forms))), reason=reason, forms=forms,
+        findings=(*causes, *apart.execution(*(form.evaluator.facts for form in forms)), *_shown(forms)),
+        reason=reason, forms=forms,
     )  # fmt: skip
 
 
@@ -247,7 +272,7 @@ def _explained(forms: tuple[Form, Form], strength: rules.Strength) -> tuple[Find
     a, b = forms[0].program, forms[1].program
     again = _apart(a, b, strength, explained=True)
     one, two = (form.evaluator.graph.written or {} for form in again)
-    return explain.findings(_pairs(again), _names(a, b), (one, two))
+    return explain.findings(_pairs(again) | _histories(again, effects.IO), _names(a, b), (one, two))
 
 
 def _undecided(forms: tuple[Form, Form], reason: str) -> Verdict:
@@ -269,6 +294,16 @@ def _names(a: Program, b: Program) -> tuple[str, str]:
 def _digests(form: Form) -> dict[str, str]:
     made = form.fingerprint()
     return {"value": made.value, "execution": made.execution}
+
+
+def _shown(forms: tuple[Form, Form]) -> tuple[Finding, ...]:
+    """What `jax.debug` shows, where it differs: no output depends on it, so the proof holds, but it is told."""
+    if _same_history(forms, effects.DEBUG):
+        return ()
+    a, b = (form.program for form in forms)
+    causes = explain.findings(_histories(forms, effects.DEBUG), _names(a, b))
+    title = "debug output differs (values are unaffected)"
+    return tuple(dataclasses.replace(cause, title=title, detail=cause.title, kind="execution") for cause in causes)
 
 
 def _vacuous_before(a: Program, b: Program) -> str:
