@@ -99,7 +99,7 @@ class Evaluator:
                 results = self.unmodelled(equation, operands, origin, str(why))
             env.update(zip(equation.outvars, results, strict=True))
             if self.graph.written is not None:
-                for node in results:
+                for node in effects.contents(results):
                     self.graph.written.setdefault(node.digest, []).append(origin)
         wanted = used or [True] * len(jaxpr.outvars)
         return [
@@ -249,6 +249,7 @@ class Evaluator:
         return operands
 
     def _compute_on(self, equation, operands, origin, used) -> list[Node]:
+        self.facts.at = origin
         self.facts.add("compute_on", str(equation.params["compute_type"]))
         return self.closed(equation.params["jaxpr"], operands, origin, used)
 

@@ -107,7 +107,8 @@ class _Calls:
         """Something shown. It has no results."""
         del used
         history = self.evaluator.histories.cells[DEBUG]
-        self.evaluator.facts.add("debug output", str(equation.params.get("fmt", "a call of Python")))
+        self.evaluator.facts.at = origin
+        self.evaluator.facts.add(DEBUG, str(equation.params.get("fmt", "a call of Python")))
         self._add(history, equation.primitive.name, equation, [history.value, *operands], origin)
         return []
 

@@ -297,8 +297,13 @@ def _digests(form: Form) -> dict[str, str]:
 
 
 def _shown(forms: tuple[Form, Form]) -> tuple[Finding, ...]:
-    """What `jax.debug` shows, where it differs: no output depends on it, so the proof holds, but it is told."""
-    if _same_history(forms, effects.DEBUG):
+    """What `jax.debug` shows, where it differs: no output depends on it, so the proof holds, but it is told.
+
+    Where one side shows something more, the facts say so.
+    """
+    facts = [form.evaluator.facts.counts.items() for form in forms]
+    counts = [{fact: count for fact, count in side if fact[0] == effects.DEBUG} for side in facts]
+    if _same_history(forms, effects.DEBUG) or counts[0] != counts[1]:
         return ()
     a, b = (form.program for form in forms)
     causes = explain.findings(_histories(forms, effects.DEBUG), _names(a, b))
