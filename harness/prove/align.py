@@ -197,7 +197,7 @@ class Aligner:
         elif same:
             self._same(a, b, readers, context)
         else:
-            self._part("operation", a, b, readers)
+            self._part("reads" if "input" in (a.op, b.op) and readers[0] else "operation", a, b, readers)
             self._stack += [(x, y, (a, b), context) for x, y in pairs]
 
     def _like_operands(self, a: Node, b: Node) -> bool:
@@ -214,8 +214,8 @@ class Aligner:
         """One operation on both sides: its parameters, its operands' order, then its operands."""
         if _crossed(a, b) or self._exchanged(a, b):
             self._part("order", a, b, readers)
-            for x, y in zip(a.operands, b.operands[::-1], strict=True):
-                self._stack.append((x, y, (a, b), context))
+            if len(a.operands) == 2:  # of more, each is one of the other side's as it stands
+                self._stack += [(x, y, (a, b), context) for x, y in zip(a.operands, b.operands[::-1], strict=True)]
             return
         if a.op in _LOOPS and not _same_loop(a.attrs, b.attrs):
             self._part("loop", a, b, readers)
@@ -266,7 +266,7 @@ def _same_loop(a, b) -> bool:
 
 def _crossed(a: Node, b: Node) -> bool:
     first, second = [x.digest for x in a.operands], [y.digest for y in b.operands]
-    return len(first) == 2 and first == second[::-1] and first != second
+    return first != second and sorted(first) == sorted(second)
 
 
 def _moved(partings: list[Parting]) -> list[Parting]:

@@ -35,14 +35,32 @@ def find(nodes: Iterable[Node]) -> Draws:
     draws.sort(key=lambda node: (node.origin.order, node.digest))
     by_stage, by_order = collections.defaultdict(list), collections.defaultdict(list)
     for node in draws:
-        kind = _kind(node.shape, node.dtype, node.free)
+        kind = _kind(node, node.operands[0], node.free)
         by_order[(kind,)].append(node)
         by_stage[(kind, token(scopes(node.origin)))].append(node)
     return Draws(dict(by_stage), dict(by_order))
 
 
-def _kind(shape, dtype, free) -> bytes:
-    return token((shape, str(dtype), tuple(sorted(depth for _, depth, _ in free))))
+def _kind(like, key: Node, free) -> bytes:
+    repeats = _repeats(key)
+    kind = (like.shape, str(like.dtype), tuple(sorted(depth for _, depth, _ in free)))
+    return token((*kind, repeats) if repeats else kind)
+
+
+_KEEPING = frozenset({"random_wrap", "random_unwrap", "reshape", "transpose", "slice_at"})
+
+
+def _repeats(key: Node) -> tuple[int, ...]:
+    """How an array of keys repeats itself: one key for all layers is not one for each, though both draw once."""
+    while key.op in _KEEPING:
+        key = key.operands[0]
+    if key.op == "broadcast_in_dim":
+        return (-1,)
+    if key.op not in ("concatenate", "stack_arrays"):
+        return ()
+    first: dict[bytes, int] = {}
+    places = tuple(first.setdefault(part.digest, place) for place, part in enumerate(key.operands))
+    return places if len(first) < len(places) else ()
 
 
 def _variable(graph: Graph, group: _Group, place: int, like, free, origin) -> Node:
@@ -89,7 +107,7 @@ class Early:
         found = self._known.get((key, data))
         if found is None:
             free = frozenset(("index", depth, None) for _, depth, _ in key.free)
-            group = (_kind(like.shape, like.dtype, free), token(scopes(origin)))
+            group = (_kind(like, key, free), token(scopes(origin)))
             found = _variable(graph, group, self._places[group], like, free, origin)
             self._places[group] += 1
             self._known[(key, data)] = self.names[found.digest] = found

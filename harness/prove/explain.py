@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from harness.verdict import Finding
 
 from .align import Aligner, Parting, is_constant, unwrapped
-from .sources import FRAMES, is_backward, lines, scopes
+from .sources import FRAMES, is_backward, lines, loops_around, scopes
 from .terms import Node, Origin, reachable
 from .words import describe, thing, title
 
@@ -71,6 +71,11 @@ class _Side:
             wanted = scopes(like.origin)
             return next((place for place in places if scopes(place) == wanted), node.origin)
         return node.origin if node.origin is not None or not places else places[0]
+
+    def elsewhere(self, node: Node | None, place: Origin | None) -> list[str]:
+        """The other lines where the same term is written: equal terms are one."""
+        others = [lines(other)[0] for other in self.written.get(node.digest, ()) if lines(other)] if node else []
+        return [line for line in dict.fromkeys(others) if line not in lines(place)[:1]]
 
     def when(self, place: Origin) -> float:
         """Its share of the program that comes before."""
@@ -138,7 +143,8 @@ def _grouped(placed: Iterable[_Placed]) -> list[_Cause]:
     for members in groups.values():
         cause = _mirrored(causes, members[0]) if members[0].backward else None
         if cause is None:
-            causes.append(_Cause(members))
+            forward = [one for one in members if one.backward == members[0].backward]
+            causes.append(_Cause(forward, len(members) - len(forward)))
         else:
             cause.echoes += len(members)
     return causes
@@ -160,12 +166,17 @@ def _finding(cause: _Cause, leaves: tuple[str, ...], sides: tuple["_Side", "_Sid
     first = cause.members[0]
     detail = []
     if any(node is not None and node.free for node in first.nodes) or first.parting.how == "carry":
-        detail.append("inside a loop body")
+        around = next((found for found in map(loops_around, first.origins) if found), [])
+        detail.append("inside a loop body" + (f": {', in '.join(around)}" if around else ""))
     count = len({one.origins for one in cause.members})
     if count > 1:
         detail.append(f"{count} operations from this line differ")
     if cause.echoes:
         detail.append(f"and {cause.echoes} later operations that mirror it in the backward pass")
+    for side, name, node, place in zip(sides, names, first.nodes, first.origins, strict=True):
+        more = side.elsewhere(node, place)
+        if more:
+            detail.append(f"{name} has the same operation at {', '.join(more[:_SHOWN])}")
     detail += _only_there(first.parting, sides, names)
     stages = [stage for stage in first.stages if stage]
     rest = {stage for one in cause.members for stage in one.stages if stage} - set(stages)

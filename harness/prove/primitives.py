@@ -109,7 +109,8 @@ def by_name(names: typing.Iterable[str]) -> dict[typing.Any, str]:
 
 
 # The cotangents' sum is a sum. No operation may be another's name and a digit: a term's digest puts a number behind it.
-_RENAMED = {_BY_NAME["add_any"]: "add", _BY_NAME["exp2"]: "exp_base_2"}
+# A loop's rows, too, are called a stack.
+_RENAMED = {_BY_NAME["add_any"]: "add", _BY_NAME["exp2"]: "exp_base_2", _BY_NAME["stack"]: "stack_arrays"}
 ELEMENTWISE = frozenset(_ELEMENTWISE.split()) - {"exp2"} | {"exp_base_2"}
 PURE = by_name([*_ELEMENTWISE.split(), *_OTHERS.split()]) | _RENAMED
 IDENTITIES = by_name(_IDENTITIES.split())

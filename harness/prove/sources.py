@@ -72,6 +72,17 @@ def lines(origin: Origin | None) -> list[str]:
     return found or [fallback] * bool(fallback)
 
 
+def loops_around(origin: Origin | None) -> list[str]:
+    """The loops that an equation lies in, innermost first: kind, length and line."""
+    found = []
+    for place in _chain(origin):
+        params, name = place.equation.params, place.equation.primitive.name
+        if place is not origin and name in ("scan", "while"):
+            length = f" of length {params['length']}" if name == "scan" else ""
+            found.append(f"{name}{length} at {(lines(place) or ['an unknown line'])[0]}")
+    return found
+
+
 def is_backward(origin: Origin | None) -> bool:
     """Whether an operation belongs to a backward pass: jax transposed it out of a forward one."""
     return any(

@@ -94,8 +94,8 @@ def thing(node: Node) -> str:
         return "the loop's carry"
     if node.op == "draw":
         return "a random draw"
-    leaves = sorted(inputs_near(node))
-    return f"{node.op} of {', '.join(leaves[:2])}" if leaves else node.op
+    leaves = sorted(inputs_near(inner))
+    return f"{inner.op} of {', '.join(leaves[:2])}" if leaves else inner.op
 
 
 def inputs_near(node: Node, reach: int = 3) -> set[str]:
@@ -120,6 +120,8 @@ def title(parting: Parting, names: tuple[str, str]) -> str:
         if unwrapped(a).dtype != unwrapped(b).dtype:
             return f"literal {_typed(a)} against {_typed(b)} in {reader.op}"
         return f"literal {_operand(a)} against {_operand(b)} in {reader.op}"
+    if a.op == b.op == "draw":
+        return f"{reader.op}: a random draw of another stage, order or key"
     if parting.how in ("input", "reads"):
         return f"{reader.op}: {names[0]} reads {thing(a)} where {names[1]} reads {thing(b)}"
     if parting.how == "moved":
@@ -145,7 +147,7 @@ def _does(chain: tuple[Node, ...]) -> str:
             return f"converts to {node.dtype}"
         if node.op == "at":
             return "changes this value from round to round of a loop"
-        simple = [operand for operand in node.operands if is_literal(operand) or input_name(operand) is not None]
+        simple = [x for x in node.operands if is_literal(x)] or [x for x in node.operands if input_name(x) is not None]
         if node.op in _VERBS and len(simple) == 1:
             return f"{_VERBS[node.op]} {thing(simple[0])}"
         return f"applies {node.op}"

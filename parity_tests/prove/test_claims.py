@@ -402,3 +402,24 @@ def test_bad_programs_get_one_clear_sentence(build, words):
     with pytest.raises(ProgramError, match=words) as caught:
         build()
     assert "\n" not in str(caught.value)
+
+
+# --- names and keys that could be taken for others ---
+
+
+def test_stacked_arrays_are_not_taken_for_the_rows_of_a_loop():
+    def rows(x):
+        return jax.lax.scan(lambda c, row: (c + jnp.tanh(row), row * 2.0), x[0], jnp.stack([x[0], x[1]]))
+
+    def others(x):
+        return jax.lax.scan(lambda c, row: (jnp.tanh(row) + c, 2.0 * row), x[0], jnp.stack([x[0], x[1]]))
+
+    assert _proved(rows, others).kind is Kind.PROVED
+
+
+@pytest.mark.parametrize("repeat", [lambda key: jnp.stack([key, key]), lambda key: jnp.broadcast_to(key, (2,))])
+def test_an_array_of_one_key_is_not_an_array_of_two(repeat):
+    def draws(keys):
+        return lambda x: x[:2] + jax.vmap(lambda key: jax.random.normal(key, (4,)))(keys(jax.random.key(0)))
+
+    assert _proved(draws(lambda key: jax.random.split(key)), draws(repeat)).kind is Kind.UNDECIDED
