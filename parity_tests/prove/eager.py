@@ -1,110 +1,198 @@
-"""A jaxpr run op by op, and run with one equation mutated. Written for the tests, from jax alone.
+"""A jaxpr run op by op. Written for the tests, from jax alone: it shares no line with the harness.
 
 Each primitive is executed on its own, loops and conditionals in Python, calls inlined: here equal denotation means
-equal bits. Under a trace the same interpreter rebuilds a (mutated) program.
+equal bits. Operations that only move elements are left to NumPy, which needs no compile.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
+from .sites import bodies, live, opened
+
 CALLS = {"jit": "jaxpr", "closed_call": "call_jaxpr", "remat2": "jaxpr", "custom_jvp_call": "call_jaxpr",
          "custom_vjp_call": "call_jaxpr"}  # fmt: skip
-Mutation = Callable[[Any, list[Any], Callable[..., list[Any]], dict[Any, Any]], list[Any] | None]
+PLACEMENT = ("sharding_constraint", "optimization_barrier")
+LIMIT = 1000  # trips of a while loop
+
+
+class Endless(RuntimeError):
+    """A while loop that goes on for longer than a test waits."""
+
+
+class Memo:
+    """Results of equations that many programs share, by the identity of equation and operands.
+
+    Values are kept once for their bits, so that a mutant is evaluated only where its values really differ. `shared`
+    are the programs whose equations may be remembered; they must live as long as this does.
+    """
+
+    def __init__(self, shared: Sequence[Any], *, draws: bool):
+        self.equations: set[int] = set()
+        self.results: dict[tuple[Any, ...], list[Any]] = {}
+        self.values: dict[tuple[Any, ...], Any] = {}
+        for closed in shared:
+            self._learn(closed, draws)
+
+    def _learn(self, closed, draws: bool) -> bool:
+        """Notes the equations, but those that draw where draws are replaced; answers whether there are any."""
+        found = False
+        for equation in opened(closed).eqns:
+            drawing = [self._learn(inner, draws) for _, _, inner in bodies(equation)]
+            own = draws and (any(drawing) or equation.primitive.name == "random_bits")
+            found |= own
+            if not own:
+                self.equations.add(id(equation))
+        return found
+
+    def canonical(self, value) -> Any:
+        """The one array with these bits."""
+        if _is_key(value):
+            array, kind = np.asarray(jax.random.key_data(value)), str(value.dtype)
+        else:
+            array = value = np.asarray(value)
+            kind = array.dtype
+        key = (kind, array.shape, hashlib.blake2b(array.tobytes(), digest_size=16).digest())
+        return self.values.setdefault(key, value)
+
+
+def _is_key(value) -> bool:
+    return jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+
+class Noise:
+    """Random bits by shape and order of the distinct keys, whatever the keys are: the same for two programs."""
+
+    def __init__(self):
+        self.numbers: dict[Any, int] = {}
+        self.counts: dict[Any, int] = {}
+
+    def __call__(self, equation, key) -> list[Any]:
+        aval = equation.outvars[0].aval
+        kind = (tuple(aval.shape), str(aval.dtype))
+        identity = (kind, np.asarray(jax.random.key_data(key)).tobytes())
+        if identity not in self.numbers:
+            self.numbers[identity] = self.counts.get(kind, 0)
+            self.counts[kind] = self.numbers[identity] + 1
+        rng = np.random.default_rng([self.numbers[identity], *kind[0]])
+        return [rng.integers(0, np.iinfo(aval.dtype).max, kind[0], aval.dtype, endpoint=True)]
 
 
 class Interpreter:
-    """Evaluates a jaxpr; `mutate(equation, operands, bind, scope)` may answer for an equation in its place.
+    """Evaluates a jaxpr on concrete values. With `noise`, draws take their bits from there, not from their keys."""
 
-    `unroll` runs loops in Python (concrete values only); without it loops are rebuilt with `jax.lax`.
-    """
-
-    def __init__(self, mutate: Mutation | None = None, *, unroll: bool = True):
-        self.mutate = mutate
-        self.unroll = unroll
+    def __init__(self, *, memo: Memo | None = None, noise: Callable[[Any, Any], list[Any]] | None = None):
+        self.memo = memo
+        self.noise = noise
 
     def closed(self, closed, args: Sequence[Any]) -> list[Any]:
         """The outputs of a closed or constant-free jaxpr."""
-        jaxpr = getattr(closed, "jaxpr", closed)
-        env = dict(zip(jaxpr.constvars, getattr(closed, "consts", ()), strict=True))
-        env.update(zip(jaxpr.invars, args, strict=True))
+        jaxpr = opened(closed)
+        env = dict(zip(jaxpr.constvars, map(self._kept, getattr(closed, "consts", ())), strict=True))
+        env.update(zip(jaxpr.invars, map(self._kept, args), strict=True))
 
         def read(var):
-            return np.asarray(var.val, var.aval.dtype) if isinstance(var, Literal) else env[var]
+            if isinstance(var, Literal):
+                return self._kept(var.val if _is_key(var.aval) else np.asarray(var.val, var.aval.dtype))
+            return env[var]
 
-        for equation in _live(jaxpr):
-            operands = [read(var) for var in equation.invars]
-            results = self.mutate(equation, operands, self.bind, env) if self.mutate is not None else None
-            if results is None:
-                results = self.bind(equation, operands, equation.params)
+        for index in live(jaxpr):
+            equation = jaxpr.eqns[index]
+            results = self._results(equation, [read(var) for var in equation.invars])
             env.update(zip(equation.outvars, results, strict=True))
         return [read(var) for var in jaxpr.outvars]
 
-    def bind(self, equation, operands, params) -> list[Any]:
-        """One equation with these operands and parameters."""
-        name = equation.primitive.name
+    def _kept(self, value) -> Any:
+        return value if self.memo is None else self.memo.canonical(value)
+
+    def _results(self, equation, operands) -> list[Any]:
+        memo = self.memo
+        if memo is None:
+            return self.bind(equation, operands)
+        key = (id(equation), *map(id, operands)) if id(equation) in memo.equations else None
+        found = memo.results.get(key) if key is not None else None
+        if found is None:
+            found = [memo.canonical(value) for value in self.bind(equation, operands)]
+            if key is not None:
+                memo.results[key] = found
+        return found
+
+    def bind(self, equation, operands) -> list[Any]:
+        """One equation on concrete operands."""
+        name, params = equation.primitive.name, equation.params
         if name in CALLS:
             return self.closed(params[CALLS[name]], operands)
+        if name in PLACEMENT:
+            return operands
         special = {"scan": self._scan, "while": self._while, "cond": self._cond}.get(name)
         if special is not None:
-            return special(operands, params)
+            return special(equation, operands)
+        if name == "random_bits" and self.noise is not None:
+            return self.noise(equation, operands[0])
+        moved = _moved(name, params, operands)
+        if moved is not None:
+            return [moved]
         out = equation.primitive.bind(*operands, **params)
         return list(out) if equation.primitive.multiple_results else [out]
 
-    def _scan(self, operands, params) -> list[Any]:
-        start, stop = params["num_consts"], params["num_consts"] + params["num_carry"]
+    def _scan(self, equation, operands) -> list[Any]:
+        params = equation.params
+        start, stop, length = params["num_consts"], params["num_consts"] + params["num_carry"], params["length"]
         consts, carry, arrays = operands[:start], operands[start:stop], operands[stop:]
-
-        def body(carry, row):
-            outs = self.closed(params["jaxpr"], [*consts, *carry, *row])
-            return outs[: len(carry)], outs[len(carry) :]
-
-        if not self.unroll:
-            carry, stacked = jax.lax.scan(
-                body, list(carry), list(arrays), length=params["length"], reverse=params["reverse"]
-            )
-            return [*carry, *stacked]
-        rows = [None] * params["length"]
-        order = range(params["length"])
-        for i in reversed(order) if params["reverse"] else order:
-            carry, rows[i] = body(carry, [jax.lax.index_in_dim(array, i, keepdims=False) for array in arrays])
-        stacked = [np.stack([np.asarray(row[k]) for row in rows]) for k in range(len(rows[0]))] if rows else []
+        rows: list[Any] = [None] * length
+        for i in reversed(range(length)) if params["reverse"] else range(length):
+            outs = self.closed(params["jaxpr"], [*consts, *carry, *[_row(array, i) for array in arrays]])
+            carry, rows[i] = outs[: len(carry)], outs[len(carry) :]
+        stacked = [_stacked([row[k] for row in rows], var) for k, var in enumerate(equation.outvars[len(carry) :])]
         return [*carry, *stacked]
 
-    def _while(self, operands, params) -> list[Any]:
+    def _while(self, equation, operands) -> list[Any]:
+        params = equation.params
         first, second = params["cond_nconsts"], params["cond_nconsts"] + params["body_nconsts"]
         cond_consts, body_consts, carry = operands[:first], operands[first:second], operands[second:]
-        if not self.unroll:
-            return jax.lax.while_loop(
-                lambda carry: self.closed(params["cond_jaxpr"], [*cond_consts, *carry])[0],
-                lambda carry: self.closed(params["body_jaxpr"], [*body_consts, *carry]),
-                list(carry),
-            )
-        for _ in range(1000):
+        for _ in range(LIMIT):
             if not bool(self.closed(params["cond_jaxpr"], [*cond_consts, *carry])[0]):
                 return list(carry)
             carry = self.closed(params["body_jaxpr"], [*body_consts, *carry])
-        raise RuntimeError("a test loop did not end")
+        raise Endless("a test loop did not end")
 
-    def _cond(self, operands, params) -> list[Any]:
+    def _cond(self, equation, operands) -> list[Any]:
         index, *rest = operands
-        if not self.unroll:
-            branches = [lambda *xs, b=branch: self.closed(b, list(xs)) for branch in params["branches"]]
-            return jax.lax.switch(index, branches, *rest)
-        return self.closed(params["branches"][int(np.clip(int(index), 0, len(params["branches"]) - 1))], rest)
+        branches = equation.params["branches"]
+        return self.closed(branches[int(np.clip(int(index), 0, len(branches) - 1))], rest)
 
 
-def _live(jaxpr) -> list[Any]:
-    """The equations that outputs need. Dead ones may be no program at all: jax finds that out only when it lowers."""
-    needed, live = {var for var in jaxpr.outvars if not isinstance(var, Literal)}, []
-    for equation in reversed(jaxpr.eqns):
-        if not needed.isdisjoint(equation.outvars):
-            live.append(equation)
-            needed.update(var for var in equation.invars if not isinstance(var, Literal))
-    return live[::-1]
+def _row(array, i: int) -> Any:
+    return array[i] if _is_key(array) else np.asarray(array)[i]
+
+
+def _stacked(rows, var) -> Any:
+    if not rows:
+        return np.zeros(var.aval.shape, var.aval.dtype)
+    return jnp.stack(rows) if _is_key(rows[0]) else np.stack([np.asarray(row) for row in rows])
+
+
+def _moved(name: str, params, operands) -> Any:
+    """The result of an operation that only moves elements, or None for any other."""
+    if name not in ("reshape", "broadcast_in_dim", "transpose", "squeeze") or _is_key(operands[0]) or len(operands) > 1:
+        return None
+    array = np.asarray(operands[0])
+    if name == "transpose":
+        return array.transpose(params["permutation"])
+    if name == "squeeze":
+        return array.squeeze(tuple(params["dimensions"]))
+    if name == "reshape":
+        return array.reshape(params["new_sizes"]) if params["dimensions"] is None else None
+    shape, dims = params["shape"], params["broadcast_dimensions"]
+    if any(a not in (1, shape[dim]) for a, dim in zip(array.shape, dims, strict=True)):
+        return None
+    place = dict(zip(dims, array.shape, strict=True))
+    return np.broadcast_to(array.reshape([place.get(dim, 1) for dim in range(len(shape))]), shape)
 
 
 def same_bits(left, right) -> bool:
