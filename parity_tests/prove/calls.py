@@ -198,7 +198,7 @@ def _iota(rng, site: Site):
 
 
 def _repeated_along(rng, site: Site):
-    """Repeated along other axes, the elements then taken as they lie."""
+    """Repeated along other axes, the elements then taken as they lie; a scalar as one row, wherever it lies."""
     shape, dims = site.equation.params["shape"], site.equation.params["broadcast_dimensions"]
     wide = [axis in dims for axis, size in enumerate(shape) if size != 1]
     for order in [rng.sample(range(len(shape)), len(shape)) for _ in range(30)]:
@@ -207,7 +207,11 @@ def _repeated_along(rng, site: Site):
         if moved == sorted(moved) and pattern != wide:  # else the same elements are repeated
             new = tuple(shape[axis] for axis in order)
             return site.finish(site.changed({"shape": new, "broadcast_dimensions": tuple(moved)})), f"to {new}"
-    return None
+    if dims or not shape:
+        return None
+    row, at = site.reshaped(site.equation.invars[0], (1,)), rng.randrange(len(shape))
+    params = {**site.equation.params, "broadcast_dimensions": (at,)}
+    return site.finish(site.emit(site.equation.primitive, [row], params)), f"to {at}"
 
 
 def _split_axis(rng, site: Site):
