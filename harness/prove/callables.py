@@ -57,6 +57,13 @@ def loose_token(params: typing.Mapping[str, typing.Any]) -> bytes:
     return b"".join(parts)
 
 
+def name_of(value: typing.Any) -> str:
+    """A function as a reader knows it, with the number that tells it from its namesakes."""
+    inner = next((cell for cell in _wrapped(value) or () if callable(cell) and not isinstance(cell, type)), value)
+    words = getattr(inner, "__qualname__", None) or getattr(inner, "__name__", type(inner).__name__)
+    return f"{words} ({callable_token(inner).decode(errors='replace').rstrip(';')})"
+
+
 def _either(value: typing.Any) -> bytes:
     try:
         return token(value)

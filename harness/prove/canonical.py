@@ -14,7 +14,7 @@ from jax.extend.core import Literal
 
 from . import draws, effects, execution, kernels, loops, manual, refs, rules
 from .params import Unmodelled, array_token, params_token, token
-from .primitives import CALLS, COND, IDENTITIES, IGNORED, LINEAR_SOLVE, PURE, SCAN, TIE, WHILE, late, reason
+from .primitives import CALLS, COND, IDENTITIES, IGNORED, LATE_PURE, LINEAR_SOLVE, PURE, SCAN, TIE, WHILE, late, reason
 from .refs import Cell
 from .terms import Graph, Node, Origin, free_variables, reachable
 
@@ -203,7 +203,11 @@ class Evaluator:
         return results
 
     def _rare(self, equation, operands, origin) -> list[Node]:
-        handler = self._late.get(late(equation.primitive) or "")
+        name = late(equation.primitive) or ""
+        if name in LATE_PURE:
+            PURE[equation.primitive] = equation.primitive.name
+            return self._plain(equation, operands, origin)
+        handler = self._late.get(name)
         if handler is None:
             raise Unmodelled(reason(equation.primitive))
         self._handlers[equation.primitive] = handler
@@ -224,7 +228,8 @@ class Evaluator:
         if not jaxprs:
             return params_token(params, IGNORED)
         bodies = {name: self._body(value, params) for name, value in jaxprs.items()}
-        rest = {name: value for name, value in params.items() if name not in jaxprs}
+        # `computation` is the Python function that a reduction's `jaxpr` was traced from.
+        rest = {name: value for name, value in params.items() if name not in jaxprs and name != "computation"}
         return params_token({**rest, **bodies}, IGNORED)
 
     def _body(self, jaxpr, params) -> bytes:

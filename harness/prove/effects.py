@@ -11,7 +11,7 @@ import typing
 
 import numpy as np
 
-from .callables import callable_token, loose_token
+from .callables import callable_token, loose_token, name_of
 from .params import token
 from .primitives import by_name
 from .refs import Cell, cells_of
@@ -134,6 +134,7 @@ class _Calls:
         attrs = {key: params[key] for key in ("callback", "fmt", "ordered", "effect") if key in params}
         data = self.evaluator.context
         if "callback" in params:
+            attrs["callback"] = name_of(params["callback"])
             data += b"callback" + callable_token(params.pop("callback"))
         if "effect" in params:
             data += b"effect" + token(type(params.pop("effect")).__name__)

@@ -10,6 +10,8 @@ import dataclasses
 import typing
 from collections.abc import Mapping
 
+from jax.tree_util import PyTreeDef
+
 from .params import Unmodelled, digest, params_token, token
 from .primitives import by_name
 from .refs import Cell
@@ -77,7 +79,7 @@ class _Kernels:
         if equation.effects:
             raise Unmodelled("the operation has side effects")
         body = self._sealed(params["jaxpr"], origin)
-        data = digest(body, params_token({name: value for name, value in params.items() if name != "jaxpr"}))
+        data = digest(body, _token({name: value for name, value in params.items() if name != "jaxpr"}))
         attrs = {"name": params["name"], "body": body.hex()[:8]}
         return self._nodes("composite", data, attrs, equation, operands, origin)
 
@@ -166,4 +168,15 @@ def _token(value: typing.Any) -> bytes:
         return b"M" + digest(*[token(key) + _token(item) for key, item in sorted(value.items())])
     if type(value) is tuple:
         return b"(" + b"".join([digest(_token(item)) for item in value]) + b")"
-    return token(value)
+    return _tree(value) if type(value) is PyTreeDef else token(value)
+
+
+def _tree(tree: PyTreeDef) -> bytes:
+    """A tree of Python's own containers."""
+    data = tree.node_data()
+    if data is None:
+        return b"leaf"
+    kind, keys = data
+    if kind not in (tuple, list, dict, type(None)):
+        raise Unmodelled(f"a parameter that holds a tree of {kind.__name__}")
+    return digest(token(kind.__name__), token(keys), *map(_tree, tree.children()))

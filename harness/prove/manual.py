@@ -111,8 +111,9 @@ class _Manual:
             params["perm"] = tuple(sorted(tuple(pair) for pair in params["perm"]))
         op, graph = _SAME.get(name, name), self.evaluator.graph
         data = context.token + params_token(params, IGNORED)
+        attrs = {**params, "mesh": dict(context.mesh)}
         return [
-            graph.raw(op, data + (b"result %d" % k if k else b""), params, tuple(operands), tuple(var.aval.shape),
+            graph.raw(op, data + (b"result %d" % k if k else b""), attrs, tuple(operands), tuple(var.aval.shape),
                       var.aval.dtype, origin)
             for k, var in enumerate(equation.outvars)
         ]  # fmt: skip

@@ -13,6 +13,9 @@ import typing
 import jax
 import numpy as np
 from jax.extend import random as jax_random
+from jax.extend.core import Primitive
+
+from .primitives import EVERY
 
 _DIGEST_SIZE = 16
 
@@ -91,6 +94,8 @@ def _other(value: typing.Any) -> bytes:
         return b"A" + array_token(value)
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return b"n" + _text(type(value).__qualname__) + _sequence(tuple(value))
+    if isinstance(value, Primitive) and EVERY.get(value.name) is value:
+        return b"p" + _text(value.name)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = [(field.name, getattr(value, field.name)) for field in dataclasses.fields(value)]
         return b"D" + _text(type(value).__qualname__) + _sequence(fields)

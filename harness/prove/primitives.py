@@ -59,7 +59,10 @@ lax.parallel lax.scaled_dot pjit random.philox2x32 random.philox4x32 random.prng
 state.discharge state.primitives xla_metadata
 """
 # Modules that jax loads only when they are asked for; a primitive of theirs is looked up when a program has one.
-_LATE = ("compute_on", "pallas.core", "pallas.pallas_call", "pallas.primitives", "shard_alike")
+_LATE = ("compute_on", "cudnn.scaled_matmul_stablehlo", "pallas.core", "pallas.pallas_call", "pallas.primitives",
+         "shard_alike")  # fmt: skip
+LATE_PURE = frozenset({"primitives.reciprocal", "scaled_matmul_stablehlo.scaled_matmul",
+                       "scaled_matmul_stablehlo.scaled_matmul_wrapper"})  # fmt: skip
 
 # Value-neutral parameters. `weak_type` steers promotion while tracing and nothing afterwards; a sharding says where a
 # result lives, not what it is (the execution facts report it).
@@ -94,26 +97,26 @@ def late(primitive: typing.Any) -> str | None:
     return None
 
 
-_BY_NAME = _collect()
+EVERY = _collect()
 
 
 def reason(primitive: typing.Any) -> str:
     """Why a primitive is not understood: from the table of reasons, else that it is new."""
-    known = _BY_NAME.get(primitive.name) is primitive
+    known = EVERY.get(primitive.name) is primitive
     return REASONS.get(primitive.name, _UNKNOWN) if known else _UNKNOWN
 
 
 def by_name(names: typing.Iterable[str]) -> dict[typing.Any, str]:
     """The primitives of these names that this jax has."""
-    return {_BY_NAME[name]: name for name in names if name in _BY_NAME}
+    return {EVERY[name]: name for name in names if name in EVERY}
 
 
 # The cotangents' sum is a sum. No operation may be another's name and a digit: a term's digest puts a number behind it.
 # A loop's rows, too, are called a stack.
-_RENAMED = {_BY_NAME["add_any"]: "add", _BY_NAME["exp2"]: "exp_base_2", _BY_NAME["stack"]: "stack_arrays"}
+_RENAMED = {EVERY["add_any"]: "add", EVERY["exp2"]: "exp_base_2", EVERY["stack"]: "stack_arrays"}
 ELEMENTWISE = frozenset(_ELEMENTWISE.split()) - {"exp2"} | {"exp_base_2"}
 PURE = by_name([*_ELEMENTWISE.split(), *_OTHERS.split()]) | _RENAMED
 IDENTITIES = by_name(_IDENTITIES.split())
-CALLS = {_BY_NAME[name]: parameter for name, parameter in _CALLS.items() if name in _BY_NAME}
-SCAN, WHILE, COND = _BY_NAME["scan"], _BY_NAME["while"], _BY_NAME["cond"]
-LINEAR_SOLVE, TIE = _BY_NAME["custom_linear_solve"], _BY_NAME["tie"]
+CALLS = {EVERY[name]: parameter for name, parameter in _CALLS.items() if name in EVERY}
+SCAN, WHILE, COND = EVERY["scan"], EVERY["while"], EVERY["cond"]
+LINEAR_SOLVE, TIE = EVERY["custom_linear_solve"], EVERY["tie"]

@@ -220,6 +220,16 @@ def _precision_rule(graph, op, attrs, operands, shape, dtype, origin):
     return operands[0] if (attrs["exponent_bits"], attrs["mantissa_bits"]) == own else None
 
 
+def _raw_key_rule(graph, op, attrs, operands, shape, dtype, origin):
+    del graph, origin
+    (node,) = operands
+    inverse = {"random_wrap": "random_unwrap", "random_unwrap": "random_wrap"}[op]
+    if node.op != inverse:
+        return None
+    inner = node.operands[0]
+    return inner if inner.dtype == dtype and inner.shape == shape else None
+
+
 def _square_rule(graph, op, attrs, operands, shape, dtype, origin):
     if op == "integer_pow" and attrs["y"] != 2:
         return None
@@ -275,6 +285,8 @@ RULES = (
           "a small number that both dtypes represent converts to itself", _fold_rule),
     _rule("own precision", ("reduce_precision",), Strength.EXACT,
           "rounding to the exponent and mantissa bits of the own format changes nothing", _precision_rule),
+    _rule("raw key", ("random_wrap", "random_unwrap"), Strength.EXACT,
+          "a key of a generator and the numbers it is made of determine each other", _raw_key_rule),
     _rule("square", ("square", "integer_pow"), Strength.EXACT,
           "the square is defined as the product with itself", _square_rule),
     _rule("scalar operand", _BINARY, Strength.EXACT,

@@ -62,6 +62,8 @@ EXAMPLES = (
             lambda x: x + lax.full(x.shape, np.uint32(2**32 - 3)), dtypes=(jnp.uint32,)),
     Example("own precision", lambda x: lax.reduce_precision(x, 8, 23), lambda x: x, dtypes=(jnp.float32,)),
     Example("own precision", lambda x: lax.reduce_precision(x, 8, 7), lambda x: x, dtypes=(jnp.bfloat16,)),
+    Example("raw key", lambda x: jax.random.key_data(jax.random.wrap_key_data(x)), lambda x: x,
+            shape=(3, 2), dtypes=(jnp.uint32,)),
     Example("square", lambda x: lax.square(x), lambda x: lax.mul(x, x)),
     Example("square", lambda x: lax.integer_pow(x, 2), lambda x: lax.mul(x, x), dtypes=FLOATS),
     Example("scalar operand", lambda x: x * 3, lambda x: x * jnp.full((2, 1, 3), 3, x.dtype)),
