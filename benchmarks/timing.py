@@ -1,7 +1,8 @@
 """How long a verdict takes against the bare traces that it needs, and against compiling and running. Nothing is cached.
 
 Garbage is collected before a measurement and not during it: a full collection walks everything that jax keeps alive,
-costs as much as a small trace, and would hit whatever happens to run then.
+costs as much as a small trace, and would hit whatever happens to run then. Tracing and proving keep to one thread, so
+they are clocked in processor time, which other processes disturb less; compiling does not, so there it is wall clock.
 """
 
 import contextlib
@@ -23,7 +24,7 @@ Make = Callable[[], tuple[Program, Program]]
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """Seconds of one verdict on fresh programs: `trace` inside jax's own tracer, both sides; `verdict` all of it."""
+    """Processor seconds of one verdict on fresh programs: `trace` in jax's own tracer, both sides; `verdict` all."""
 
     kind: str
     trace: float
@@ -42,7 +43,7 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Cold:
-    """Seconds of one pair from empty caches: the whole verdict, and lowering, compiling and running of both sides."""
+    """Wall-clock seconds of one pair from empty caches: the verdict; lowering, compiling, running of both sides."""
 
     kind: str
     verdict: float
@@ -71,7 +72,7 @@ def quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def tracer_clock() -> Iterator[list[float]]:
-    """The seconds that each call of jax's tracer takes meanwhile; naming leaves is not in it."""
+    """The processor seconds that each call of jax's tracer takes meanwhile; naming leaves is not in it."""
     seconds: list[float] = []
     plain = jax.make_jaxpr
 
@@ -79,11 +80,11 @@ def tracer_clock() -> Iterator[list[float]]:
         made = plain(*args, **kwargs)
 
         def call(*values: typing.Any) -> typing.Any:
-            start = time.perf_counter()
+            start = time.process_time()
             try:
                 return made(*values)
             finally:
-                seconds.append(time.perf_counter() - start)
+                seconds.append(time.process_time() - start)
 
         return call
 
@@ -98,9 +99,9 @@ def sample(make: Make) -> Sample:
     """One verdict on fresh programs."""
     a, b = make()
     with quiet(), tracer_clock() as traces:
-        start = time.perf_counter()
+        start = time.process_time()
         verdict = prove(a, b)
-        seconds = time.perf_counter() - start
+        seconds = time.process_time() - start
     return Sample(str(verdict.kind), sum(traces), seconds)
 
 
