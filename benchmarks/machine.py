@@ -13,7 +13,7 @@ def describe() -> dict[str, str]:
     """Processor, cores, memory, system, Python and library versions."""
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {
-        "processor": _field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
+        "processor": field("/proc/cpuinfo", "model name") or platform.processor() or platform.machine(),
         "cores": str(os.cpu_count()),
         "memory": _memory(),
         "system": f"{platform.system()} {platform.machine()}",
@@ -28,7 +28,7 @@ def sentence(facts: dict[str, str]) -> str:
     return f"{facts['cores']} cores of {facts['processor']}, {facts['memory']}, {facts['system']}; {versions}"
 
 
-def _field(path: str, key: str) -> str:
+def field(path: str, key: str) -> str:
     """The first value of a key in a file of `key : value` lines; empty where there is no such file or key."""
     file = pathlib.Path(path)
     lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
@@ -36,7 +36,7 @@ def _field(path: str, key: str) -> str:
 
 
 def _memory() -> str:
-    kibibytes = _field("/proc/meminfo", "MemTotal").partition(" ")[0]
+    kibibytes = field("/proc/meminfo", "MemTotal").partition(" ")[0]
     return f"{int(kibibytes) / 2**20:.0f} GiB" if kibibytes else "memory unknown"
 
 

@@ -20,26 +20,25 @@ def structure(a: Program, b: Program) -> tuple[Finding, ...]:
         sides = [
             {leaf.name: leaf for leaf in getattr(side.trace(), f"{what}s") if leaf.one_sided is None} for side in (a, b)
         ]
-        made = [_makers(side) if what == "output" else {} for side in (a, b)]
         for name in dict.fromkeys([*sides[0], *sides[1]]):
             pair = [side.get(name) for side in sides]
-            at = made[0].get(name, ""), made[1].get(name, "")
             if pair[0] is None or pair[1] is None:
                 owner, other = (a, b) if pair[1] is None else (b, a)
                 title = f"{what} leaf {name} of {owner.name} has no partner in {other.name}"
-                found.append(Finding(title=title, leaves=(name,), sources=at, kind="structure"))
-                continue
-            types = [f"{leaf.compared_dtype}{list(leaf.shape)}" for leaf in pair if leaf is not None]
-            if types[0] != types[1]:
-                title = f"{what} leaf {name} is {types[0]} against {types[1]}"
+            else:
+                types = [f"{leaf.compared_dtype}{list(leaf.shape)}" for leaf in pair if leaf is not None]
+                title = f"{what} leaf {name} is {types[0]} against {types[1]}" if types[0] != types[1] else ""
+            if title:
+                at = (_made(a, name), _made(b, name)) if what == "output" else ("", "")
                 found.append(Finding(title=title, leaves=(name,), sources=at, kind="structure"))
     return tuple(found)
 
 
-def _makers(program: Program) -> dict[str, str]:
-    """For each output the line of the equation that makes it, inside a call if the call makes it."""
+def _made(program: Program, name: str) -> str:
+    """The line of the equation that makes an output, inside a call if the call makes it."""
     traced = program.trace()
-    return {leaf.name: _maker(traced.jaxpr.jaxpr, index, None) for index, leaf in enumerate(traced.outputs)}
+    places = (index for index, leaf in enumerate(traced.outputs) if leaf.name == name)
+    return next((_maker(traced.jaxpr.jaxpr, index, None) for index in places), "")
 
 
 def _maker(jaxpr, index: int, caller: Origin | None) -> str:
