@@ -112,7 +112,7 @@ class Interpreter:
 
     def _results(self, equation, operands) -> list[Any]:
         memo = self.memo
-        if memo is None:
+        if memo is None or equation.effects:
             return self.bind(equation, operands)
         key = (id(equation), *map(id, operands)) if id(equation) in memo.equations else None
         found = memo.results.get(key) if key is not None else None
@@ -137,7 +137,7 @@ class Interpreter:
         moved = _moved(name, params, operands)
         if moved is not None:
             return [moved]
-        out = equation.primitive.bind(*operands, **params)
+        out = equation.primitive.bind(*operands, **equation.primitive.get_bind_params(params))
         return list(out) if equation.primitive.multiple_results else [out]
 
     def _scan(self, equation, operands) -> list[Any]:

@@ -56,11 +56,12 @@ def opened(jaxpr) -> Any:
 
 
 def live(jaxpr) -> list[int]:
-    """The equations that outputs need. Dead ones may be no program at all: jax finds that out only when it lowers."""
+    """The equations that outputs need, and those with effects. Dead ones may be no program at all: jax finds that out
+    only when it lowers."""
     needed, found = {var for var in jaxpr.outvars if not isinstance(var, Literal)}, []
     for index in reversed(range(len(jaxpr.eqns))):
         equation = jaxpr.eqns[index]
-        if not needed.isdisjoint(equation.outvars):
+        if equation.effects or not needed.isdisjoint(equation.outvars):
             found.append(index)
             needed.update(var for var in equation.invars if not isinstance(var, Literal))
     return found[::-1]

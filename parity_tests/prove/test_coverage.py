@@ -20,7 +20,7 @@ from harness.prove.primitives import EVERY, IDENTITIES, PURE
 from harness.prove.reasons import REASONS
 
 from . import devices, stateful
-from .eager import same_bits
+from .eager import Interpreter, same_bits
 from .families import ARRAYS, Family
 from .libraries import LIBRARIES
 from .wrappers import WRAPPERS
@@ -188,6 +188,15 @@ QUICK = ("reference: written twice", "reference: carried", "callback: partial", 
 @pytest.mark.parametrize("name", QUICK)
 def test_a_proved_pair_gives_equal_bits_op_by_op(name):
     assert _same(*HONEST[name])
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_the_interpreter_of_the_attack_gives_the_same_bits(name):
+    fn = HONEST[name][0]
+    x = jnp.asarray(np.random.default_rng(0).standard_normal(X.shape).astype(np.float32))
+    with settings.tracing():
+        found = Interpreter().closed(Program(fn, (X,)).trace().jaxpr, [x])
+    assert all(same_bits(a, b) for a, b in zip(found, _run(fn), strict=True))
 
 
 @pytest.mark.scheduled_only
