@@ -184,6 +184,8 @@ class Evaluator:
             return self._rare(equation, operands, origin)
         if equation.effects:
             raise Unmodelled("the operation has side effects")
+        if op in rules.READS_BITS:
+            rules.refuse_computed_floats(operands)
         params = equation.params
         data = b""
         if params:

@@ -44,7 +44,7 @@ def _transposes_that_only_reshape(patch: Patch) -> None:
     def transpose(graph, node, permutation, origin):
         return rules.reshape(graph, node, tuple(node.shape[dim] for dim in permutation), origin)
 
-    patch.setattr(rules, "transpose", transpose)
+    patch.setattr(rules.moves, "transpose", transpose)
 
 
 def _zeros_without_sign(patch: Patch) -> None:
