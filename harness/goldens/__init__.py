@@ -1,5 +1,6 @@
 """Recorded, reviewed facts about cases: small sorted text files, compared by meaning, written only on purpose."""
 
+from . import terms
 from .compare import NUMBER_BOUND, Difference, compare, verdict_of
 from .golden import Golden, GoldenError, expected_files, filename_of, number, parse, read_number
 from .store import (
@@ -18,7 +19,7 @@ from .store import (
 )
 
 __all__ = [
-    "Golden", "GoldenError", "expected_files", "filename_of", "number", "read_number", "parse",
+    "terms", "Golden", "GoldenError", "expected_files", "filename_of", "number", "read_number", "parse",
     "Difference", "compare", "verdict_of", "NUMBER_BOUND",
     "MANIFEST", "Status", "read", "write", "check", "status", "read_blob", "write_blob", "remove",
     "propose", "proposals", "reject",

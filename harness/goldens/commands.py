@@ -2,6 +2,7 @@
 
 import fnmatch
 import pathlib
+import textwrap
 import typing
 from collections.abc import Iterator
 
@@ -25,8 +26,10 @@ from .store import (
 from .store import (
     status as status_of,
 )
+from .terms import changed, sides_of
 
 SHOWN = 12
+CAUSES = 3
 EPILOG = "Exit codes: 0 all there and current, 1 one differs, 2 usage, or one is missing or damaged, 3 undecided."
 
 app = typer.Typer(
@@ -73,6 +76,8 @@ def show_status(
     for name, verdict in verdicts.items():
         if not verdict and name not in state.damaged:
             typer.echo(f"golden {name}: {verdict.kind}; {verdict.reason}")
+            for finding in verdict.findings[:CAUSES]:
+                typer.echo(finding.text(verdict.programs))
     bad = any(verdict.kind.name == "DIVERGED" for verdict in verdicts.values())
     undecided = any(verdict.kind.name == "UNDECIDED" for verdict in verdicts.values())
     raise typer.Exit(Exit.DIVERGENCE if bad else Exit.UNDECIDED if undecided else Exit.PARITY)
@@ -121,7 +126,10 @@ def review(pattern: PatternArgument = None, goldens: DirectoryOption = ROOT) -> 
     pending = list(_pending(goldens, pattern))
     for golden in pending:
         typer.echo(f"{golden.filename}")
-        differences = compare(read(goldens / golden.filename), golden)
+        stored = read(goldens / golden.filename)
+        differences = compare(stored, golden)
+        for finding in changed(stored, golden, sides_of(golden))[:CAUSES]:
+            typer.echo(textwrap.indent(finding.text(("recorded", "now")), "  "))
         for difference in differences[:SHOWN]:
             typer.echo(f"  {difference.text}")
         if len(differences) > SHOWN:

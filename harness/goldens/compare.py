@@ -5,14 +5,13 @@ import math
 from collections.abc import Iterable, Mapping
 
 from ..verdict import Certificate, Finding, Kind, LeafResult, Verdict
-from .golden import Golden, GoldenError, read_number
+from .golden import INFORMING, Golden, GoldenError, read_number
 
 # Truths are float64 whatever the machine; library functions differ in the last bits and a sum of thousands of terms
 # in a few more. Two honest machines stay below 1e-10 of the magnitude; one float32 rounding anywhere already makes
 # 1e-8 (platform facts).
 NUMBER_BOUND = 1e-9
 VERSIONED = ("fingerprints", "cost")
-INFORMING = ("environment", "digests")
 RENEW = "paraflax goldens regen"
 
 
@@ -54,13 +53,19 @@ def compare(golden: Golden, current: Golden) -> list[Difference]:
     return differences
 
 
-def verdict_of(differences: Iterable[Difference], golden: Golden) -> Verdict:
-    """The differences as a Verdict: `bitwise` when there is none, else diverged, else undecided."""
+def verdict_of(differences: Iterable[Difference], golden: Golden, current: Golden | None = None) -> Verdict:
+    """The differences as a Verdict: `bitwise` when there is none, else diverged, else undecided.
+
+    Where a value fingerprint differs and `current` can say why, the operations that changed come first.
+    """
     differences = list(differences)
     kinds = {difference.kind for difference in differences}
     kind = Kind.DIVERGED if Kind.DIVERGED in kinds else Kind.UNDECIDED if kinds else Kind.BITWISE
     leaves = tuple(LeafResult(f"{d.section}/{d.key}", d.kind, detail=d.text) for d in differences)
-    findings = tuple(
+    causes: tuple[Finding, ...] = ()
+    if current is not None and current.explain is not None and any(d.key.startswith("value of ") for d in differences):
+        causes = current.explain(golden)
+    findings = causes + tuple(
         Finding(f"golden {section} differ", leaves=tuple(d.key for d in group), detail=group[0].text)
         for section, group in _by_section(differences).items()
     )

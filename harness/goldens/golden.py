@@ -3,10 +3,15 @@
 import dataclasses
 import re
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+from ..verdict import Finding
 
 HEADER = "# paraflax golden 1"
-SECTIONS = ("environment", "case", "leaves", "specs", "fingerprints", "cost", "numbers", "digests")
+INFORMING = ("environment", "digests", "operations", "terms")
+SECTIONS = (
+    "environment", "case", "leaves", "specs", "fingerprints", "operations", "cost", "numbers", "digests", "terms",
+)  # fmt: skip
 FIX = "run `paraflax goldens regen` and review the difference"
 
 
@@ -24,11 +29,13 @@ class Golden:
 
     Sections: `environment` (library versions: they say whether fingerprints and cost may be compared), `case`
     (literal, family), `leaves` (shape, dtype, logical axes), `specs` (PartitionSpec by mesh), `fingerprints`, `cost`,
-    `numbers` (float64 truths, see `number`), `digests` (of bits: they inform and never decide).
+    `numbers` (float64 truths, see `number`), `digests` (of bits), `operations` (by stage) and `terms` (coded): the last
+    three inform and never decide. `explain` says of a golden computed now which operations part it from a stored one.
     """
 
     case_id: str
     sections: Mapping[str, Mapping[str, str]]
+    explain: Callable[["Golden"], tuple[Finding, ...]] | None = dataclasses.field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.+-]+", self.case_id):
@@ -55,7 +62,7 @@ class Golden:
     @property
     def num_facts(self) -> int:
         """How many entries a comparison decides on."""
-        return sum(len(entries) for name, entries in self.sections.items() if name not in ("environment", "digests"))
+        return sum(len(entries) for name, entries in self.sections.items() if name not in INFORMING)
 
     def text(self) -> str:
         """The file's content: sections in fixed order, keys sorted, a last line that counts the entries."""

@@ -89,7 +89,7 @@ def check(root: pathlib.Path, current: Golden) -> Verdict:
     if stored.case_id != current.case_id:
         rule = f"holds the case {stored.case_id}, not its own"
         return Verdict(Kind.DIVERGED, reason=str(GoldenError(current.filename, rule)), programs=("golden", "code"))
-    return verdict_of(compare(stored, current), stored)
+    return verdict_of(compare(stored, current), stored, current)
 
 
 def write(root: pathlib.Path, golden: Golden) -> pathlib.Path:

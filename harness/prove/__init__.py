@@ -5,7 +5,11 @@ Sound without exception and failing closed: what is not modelled is `undecided`.
 program.
 """
 
-from .prover import Fingerprint, fingerprint, prove
+from .prover import Fingerprint, fingerprint, prove, recorded
+from .record import Record, RecordError, changes, read
 from .rules import RULES, Rule, Strength
 
-__all__ = ["RULES", "Fingerprint", "Rule", "Strength", "fingerprint", "prove"]
+__all__ = [
+    "RULES", "Fingerprint", "Rule", "Strength", "fingerprint", "prove", "Record", "RecordError", "changes", "read",
+    "recorded",
+]  # fmt: skip

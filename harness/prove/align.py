@@ -38,6 +38,7 @@ class Parting:
     readers: Pair
     chain: tuple[Node, ...] = ()
     kept: Node | None = None  # of an addition: what the other side has instead of it
+    above: Pair = (None, None)  # of values that were exchanged: who reads the exchanged ones, above the readers
 
     @property
     def places(self) -> Pair:
@@ -143,6 +144,8 @@ class Aligner:
 
     def _rewired(self, a: Node, b: Node, readers: Pair) -> None:
         """Each side has both values and reads another one: name the values where they come apart."""
+        start = len(self.partings)
+        above = readers
         while a.op == b.op and a.token == b.token and len(a.operands) == len(b.operands):
             unlike = [(x, y) for x, y in self.likeness.pairs(a, b) if x.digest != y.digest]
             if len(unlike) != 1:
@@ -163,6 +166,8 @@ class Aligner:
             self._added((None, b), self._anchor(b, a, self.right)[1], readers, a)
         else:
             self._part("reads", a, b, readers)
+        if above[0] is not readers[0]:
+            self.partings[start:] = [dataclasses.replace(one, above=above) for one in self.partings[start:]]
 
     # --- operations ---
 
@@ -281,7 +286,15 @@ def _moved(partings: list[Parting]) -> list[Parting]:
 
 
 def _signature(chain: tuple[Node, ...]) -> list[typing.Any]:
-    return [(node.op, node.token if node.op not in ("reshape", "broadcast_in_dim") else b"") for node in chain]
+    """What makes an operation the same one in another place: parameters, shape, and the numbers and inputs it reads."""
+    return [
+        (node.op, node.token if node.op not in _SHAPES else b"", node.shape, _own_operands(node)) for node in chain
+    ]
+
+
+def _own_operands(node: Node) -> frozenset[bytes]:
+    cores = [unmoved(operand) for operand in node.operands]
+    return frozenset(core.digest for core in cores if core.op in ("constant", "input"))
 
 
 def is_constant(node: Node) -> bool:
@@ -311,8 +324,8 @@ def unmoved(node: Node) -> Node:
 def same_constant(a: Node, b: Node) -> bool:
     """Whether two constants differ in shape alone."""
     a, b = unwrapped(a), unwrapped(b)
-    if a.op != b.op or a.op == "iota" or a.dtype != b.dtype:
-        return a.digest == b.digest
-    return a.digest == b.digest or (
-        not hasattr(a.attrs, "dtype") or np.array_equal(np.asarray(a.attrs), np.asarray(b.attrs), equal_nan=True)
-    )
+    if a.digest == b.digest:
+        return True
+    if a.op != b.op or a.op == "iota" or a.dtype != b.dtype or not hasattr(a.attrs, "dtype"):
+        return False
+    return np.array_equal(np.asarray(a.attrs), np.asarray(b.attrs), equal_nan=True)

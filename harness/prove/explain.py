@@ -177,6 +177,10 @@ def _finding(cause: _Cause, leaves: tuple[str, ...], sides: tuple["_Side", "_Sid
         more = side.elsewhere(node, place)
         if more:
             detail.append(f"{name} has the same operation at {', '.join(more[:_SHOWN])}")
+    for side, name, node in zip(sides, names, first.parting.above, strict=True):
+        place = side.place(node, None)
+        if node is not None and place is not None and lines(place):
+            detail.append(f"{name} reads it in {node.op} at {' < '.join(lines(place)[:_SHOWN])}")
     detail += _only_there(first.parting, sides, names)
     stages = [stage for stage in first.stages if stage]
     rest = {stage for one in cause.members for stage in one.stages if stage} - set(stages)

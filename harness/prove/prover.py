@@ -12,6 +12,7 @@ from harness.verdict import Certificate, Finding, Kind, LeafResult, Verdict
 
 from . import apart, effects, explain, rules, sources
 from . import draws as drawing
+from . import record as records
 from .canonical import Evaluator
 from .params import digest, token
 from .terms import Node, reachable, reads_input
@@ -147,11 +148,21 @@ class Form:
 
 def fingerprint(program: Program) -> Fingerprint:
     """The canonical digests of a program, stable across processes; draws are lifted and named by stage."""
+    return _alone(program).fingerprint()
+
+
+def recorded(program: Program) -> tuple[Fingerprint, records.Record]:
+    """The digests of a program, and its terms in a form that can be kept and explained against later."""
+    form = _alone(program)
+    return form.fingerprint(), records.record(form.outputs)
+
+
+def _alone(program: Program) -> Form:
     form = Form(program, "only", rules.Strength.EXACT, early=True)
     if not form.is_final:
         form = Form(program, "only", rules.Strength.EXACT, early=False)
         form.lift(stages=True)
-    return form.fingerprint()
+    return form
 
 
 def prove(a: Program, b: Program, *, allow: str = "exact") -> Verdict:

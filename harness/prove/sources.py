@@ -3,6 +3,7 @@
 Equations inside an inner jit or loop carry frames and scopes relative to it; those of the calling equations are joined.
 """
 
+import dataclasses
 import functools
 import os
 import re
@@ -44,8 +45,17 @@ def shown(name: str) -> str:
     return name if relative.startswith("..") else relative
 
 
-def _chain(origin: Origin | None) -> Iterator[Origin]:
-    while origin is not None:
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recalled:
+    """In place of an `Origin`, what is known of a term that was read from a record: its stage, and no line."""
+
+    stage: tuple[str, ...]
+    backward: bool
+    order: int
+
+
+def _chain(origin: Origin | Recalled | None) -> Iterator[Origin]:
+    while isinstance(origin, Origin):
         yield origin
         origin = origin.caller
 
@@ -58,7 +68,7 @@ def source_line(node: Node) -> str:
     return " < ".join(lines(node.origin)[:FRAMES])
 
 
-def lines(origin: Origin | None) -> list[str]:
+def lines(origin: Origin | Recalled | None) -> list[str]:
     """The project's frames around an equation, innermost first; else where the library has it."""
     fallback = ""
     found: list[str] = []
@@ -72,7 +82,7 @@ def lines(origin: Origin | None) -> list[str]:
     return found or [fallback] * bool(fallback)
 
 
-def loops_around(origin: Origin | None) -> list[str]:
+def loops_around(origin: Origin | Recalled | None) -> list[str]:
     """The loops that an equation lies in, innermost first: kind, length and line."""
     found = []
     for place in _chain(origin):
@@ -83,8 +93,10 @@ def loops_around(origin: Origin | None) -> list[str]:
     return found
 
 
-def is_backward(origin: Origin | None) -> bool:
+def is_backward(origin: Origin | Recalled | None) -> bool:
     """Whether an operation belongs to a backward pass: jax transposed it out of a forward one."""
+    if isinstance(origin, Recalled):
+        return origin.backward
     return any(
         getattr(entry, "name", "") == "transpose" and type(entry).__name__ == "Transform"
         for place in _chain(origin)
@@ -92,8 +104,10 @@ def is_backward(origin: Origin | None) -> bool:
     )
 
 
-def scopes(origin: Origin | None) -> tuple[str, ...]:
+def scopes(origin: Origin | Recalled | None) -> tuple[str, ...]:
     """The named scopes around an operation, outermost first, without the words that transformations add."""
+    if isinstance(origin, Recalled):
+        return origin.stage
     words: list[str] = []
     for place in reversed(list(_chain(origin))):
         for entry in place.equation.source_info.name_stack.stack:

@@ -7,7 +7,8 @@ import numpy as np
 from .align import MOVES, Parting, is_literal, unwrapped
 from .terms import Node
 
-_UNSAID = frozenset({"weak_type", "sharding", "out_sharding", "jaxpr", "update_jaxpr", "update_consts"})
+# The parameter without a name is a digest of all of them, in recorded terms.
+_UNSAID = frozenset({"", "weak_type", "sharding", "out_sharding", "jaxpr", "update_jaxpr", "update_consts"})
 _LONG = 160
 _VERBS = {"mul": "multiplies by", "add": "adds", "sub": "subtracts", "div": "divides by"}
 _AXES = frozenset({"axes", "axis", "dimension", "dimensions", "concat_dimension"})

@@ -1,5 +1,7 @@
 """The golden of a case: what is recorded of both twins' programs, so that a change of both alike is noticed too."""
 
+import dataclasses
+import functools
 import importlib.metadata
 import typing
 
@@ -7,10 +9,11 @@ import jax
 import numpy as np
 
 from ... import settings
-from ...goldens import Golden, number
+from ...goldens import Golden, number, terms
 from ...measure import truth
 from ...program import Program
-from ...prove import fingerprint
+from ...prove import changes, fingerprint, read, recorded
+from ...verdict import Finding
 from ..case import Case
 from . import shardings
 from .setup import MESHES
@@ -28,11 +31,11 @@ def golden(subject: typing.Any, case: Case) -> Golden:
         "case": {"family": case.config.family, "literal": case.literal, "step": case.step, "mesh": str(case.mesh)},
         "leaves": {f"{leaf.name} of {name}": _shape(leaf) for name, leaf in _leaves(programs[subject.backends[0]])},
         "specs": _specs(subject.backends[0], case),
-        "fingerprints": _fingerprints(programs),
+        **_fingerprints(programs),
     }
     if case.step in NUMBERS and case.mesh is None and case.label in subject.tiny_setups():
         sections["numbers"] = _numbers(programs[subject.backends[0]])
-    return Golden(case.id, sections)
+    return Golden(case.id, sections, functools.partial(_explain, subject, case))
 
 
 def _environment() -> dict[str, str]:
@@ -62,11 +65,36 @@ def _specs(backend: str, case: Case) -> dict[str, str]:
     return entries
 
 
-def _fingerprints(programs: dict[str, Program]) -> dict[str, str]:
-    made = {name: fingerprint(program) for name, program in programs.items()}
-    return {
-        f"{kind} of {name}": getattr(value, kind) for name, value in made.items() for kind in ("value", "execution")
-    }
+def _fingerprints(programs: dict[str, Program]) -> dict[str, dict[str, str]]:
+    """The prints of each program, and the terms that explain a change of one; twins of one print have one record."""
+    first, *others = programs
+    made, record = recorded(programs[first])
+    prints, records = {first: made}, {first: record}
+    for name in others:
+        prints[name] = fingerprint(programs[name])
+    if len({value.value for value in prints.values()}) == 1:
+        records = {terms.BOTH: record}
+    else:
+        records |= {name: recorded(programs[name])[1] for name in others}
+    kinds = ("value", "execution")
+    entries = {f"{kind} of {name}": getattr(value, kind) for name, value in prints.items() for kind in kinds}
+    return {"fingerprints": entries, **terms.sections(records)}
+
+
+def _explain(subject: typing.Any, case: Case, stored: Golden) -> tuple[Finding, ...]:
+    """Which operations, at which lines, make the programs of a case other than the recorded ones."""
+    found: dict[str, tuple[Finding, ...]] = {}
+    for backend in subject.backends:
+        text = terms.coded(stored, backend)
+        if text:
+            _, now = recorded(subject.program(backend, case))
+            found[backend] = changes(read(text), now, ("golden", backend))
+    alike = len(found) == len(subject.backends) and all(found.values())
+    first = next((findings for findings in found.values() if findings), ())
+    note = "both twins changed" if alike and len(found) > 1 else ""
+    return tuple(
+        dataclasses.replace(finding, detail="; ".join(filter(None, (finding.detail, note)))) for finding in first
+    )
 
 
 def _numbers(program: Program) -> dict[str, str]:

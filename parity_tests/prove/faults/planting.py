@@ -89,20 +89,21 @@ def marked(function: typing.Any, text: str) -> Span:
 
 @contextlib.contextmanager
 def edited_twin(twin: str, path: str, old: str, new: str) -> Iterator[Span]:
-    """The subject's programs of this twin come from a copy of it with one file of `models` edited."""
+    """The subject's programs of this twin, or of `both`, come from a copy with one file of `models` edited."""
     text = (ROOT / path).read_text(encoding="utf-8")
     assert text.count(old) == 1, f"{path}: {old!r} stands there {text.count(old)} times"
     prefix = f"planted{next(_COPIES)}"
     changed = text.replace(old, new)
-    finder = _Finder(prefix, {path.split("/")[1], twin} | _between(path), {path: changed})
+    twins = BACKENDS if twin == "both" else (twin,)
+    finder = _Finder(prefix, {path.split("/")[1], *twins} | _between(path), {path: changed})
     real = models.backend
     sys.meta_path.insert(0, finder)
     try:
         for name in BACKENDS:
             real(name)
         finder.share()
-        planted = importlib.import_module(f"{prefix}.{twin}.backend").BACKEND
-        with mock.patch.object(models, "backend", lambda name: planted if name == twin else real(name)):
+        planted = {name: importlib.import_module(f"{prefix}.{name}.backend").BACKEND for name in twins}
+        with mock.patch.object(models, "backend", lambda name: planted.get(name) or real(name)):
             yield span(ROOT / path, changed, _place(text, changed, old, new))
     finally:
         sys.meta_path.remove(finder)
