@@ -143,12 +143,12 @@ def _split(rng, site: Site):
 
 
 def _unread_constant(count, name):
-    """One more constant of a while loop, which its condition or body does not read."""
+    """One more constant of a loop, which its condition or body does not read."""
 
     def change(rng, site: Site):
         params, invars = site.equation.params, site.equation.invars
-        start = 0 if count == "cond_nconsts" else params["cond_nconsts"]
-        at, extra = params[count], rng.choice(invars)
+        start = params["cond_nconsts"] if count == "body_nconsts" else 0
+        at, extra = params[count], rng.choice([var for var in invars if not isinstance(var, Literal)] or invars)
         inner = opened(params[name])
         wider = inner.replace(invars=[*inner.invars[:at], Var(extra.aval), *inner.invars[at:]])
         params = {**params, count: at + 1, name: reclosed(params[name], wider)}
@@ -162,6 +162,17 @@ def _body_constants(rng, site: Site):
     """A constant of the body more, or one made a carry."""
     made = _split(rng, site) if site.equation.params["body_nconsts"] else None
     return made or _unread_constant("body_nconsts", "body_jaxpr")(rng, site)
+
+
+def _scan_constants(rng, site: Site):
+    """A constant of a scan made a carry, or one more that its body does not read."""
+    made = _split(rng, site) if site.equation.params["num_consts"] else None
+    return made or _unread_constant("num_consts", "jaxpr")(rng, site)
+
+
+def _scan_carries(rng, site: Site):
+    """A constant of a scan made a carry, or one more carry that only it reads itself."""
+    return _split(rng, site) if site.equation.params["num_consts"] else _dead_carry(rng, site)
 
 
 def _branches(rng, site: Site):
@@ -231,8 +242,8 @@ PARAMETERS = {
     ("split", "axis"): _split_axis,
     ("scan", "reverse"): _flag("reverse"),
     ("scan", "length"): _length,
-    ("scan", "num_consts"): _split,
-    ("scan", "num_carry"): _split,
+    ("scan", "num_consts"): _scan_constants,
+    ("scan", "num_carry"): _scan_carries,
     ("scan", "jaxpr"): _body("jaxpr"),
     ("while", "cond_nconsts"): _unread_constant("cond_nconsts", "cond_jaxpr"),
     ("while", "body_nconsts"): _body_constants,
