@@ -124,7 +124,9 @@ class Graph:
         if self.written is not None:
             for digest, answer in done.items():
                 if digest in self.written and digest != answer.digest:
-                    self.written.setdefault(answer.digest, []).extend(self.written[digest])
+                    places = self.written.setdefault(answer.digest, [])
+                    held = {id(place) for place in places}  # terms rewritten there and back would double their places
+                    places.extend(place for place in self.written[digest] if id(place) not in held)
         return [done[root.digest] for root in roots]
 
     def _rebuilt(self, node: Node, operands: tuple[Node, ...]) -> Node:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from harness import Kind, Program, prove
+from harness.prove.terms import Graph, Origin
 
 OPS = ("add", "sub", "mul", "xor", "first", "not")
 STARTS = ("x", "y", "one")
@@ -204,3 +205,15 @@ def test_inner_loops_keep_apart_from_outer_ones():
 
     assert prove(build(True), build(True)).kind is Kind.PROVED
     assert prove(build(True), build(False)).kind is Kind.UNDECIDED
+
+
+def test_a_term_rewritten_there_and_back_keeps_its_places():
+    """Nested loops are rewritten often, and places that doubled each time filled the memory."""
+    graph = Graph({})
+    x, y = (graph.leaf("input", name, (), np.dtype(np.float32), attrs=name) for name in (b"x", b"y"))
+    terms = [graph.raw("sin", b"", {}, (node,), (), np.dtype(np.float32), None) for node in (x, y)]
+    graph.written = {term.digest: [Origin(None, None, 0)] for term in terms}
+    for _ in range(8):
+        graph.rewrite(terms[:1], lambda node: y if node is x else None)
+        graph.rewrite(terms[1:], lambda node: x if node is y else None)
+    assert [len(graph.written[term.digest]) for term in terms] == [2, 2]
