@@ -1,6 +1,9 @@
 """What tells two programs apart beside their values: leaves that do not match, and how each asks to be executed."""
 
 import collections
+import functools
+import types
+import typing
 from collections.abc import Iterable
 
 from harness.program import Program
@@ -11,6 +14,26 @@ from .sources import FRAMES, lines
 from .terms import Origin
 
 _PLACES = 2  # of a fact that one side states more often: how many of its places are shown
+
+
+def same_function(a: typing.Any, b: typing.Any) -> bool:
+    """Whether two callables are one: the object itself, one method of one object, one `partial` of the same values.
+
+    Wrappers and closures are not looked into: a `jit` asks for another execution, and a function that is made twice
+    is two, as a model that is built twice is.
+    """
+    if a is b:
+        return True
+    if isinstance(a, functools.partial) and isinstance(b, functools.partial):
+        same = same_function(a.func, b.func) and a.keywords.keys() == b.keywords.keys()
+        return same and _identical([*a.args, *a.keywords.values()], [*b.args, *(b.keywords[key] for key in a.keywords)])
+    if isinstance(a, types.MethodType) and isinstance(b, types.MethodType):
+        return a.__self__ is b.__self__ and a.__func__ is b.__func__
+    return False
+
+
+def _identical(left: list[typing.Any], right: list[typing.Any]) -> bool:
+    return len(left) == len(right) and all(x is y for x, y in zip(left, right, strict=True))
 
 
 def structure(a: Program, b: Program) -> tuple[Finding, ...]:

@@ -323,7 +323,7 @@ def _shown(forms: tuple[Form, Form]) -> tuple[Finding, ...]:
 
 
 def _vacuous_before(a: Program, b: Program) -> str:
-    if a.fn is b.fn:
+    if apart.same_function(a.fn, b.fn):
         return "both sides are the same function object: nothing would be compared"
     if not any(leaf.one_sided is None for leaf in a.outputs):
         return "no output leaf is compared"

@@ -172,6 +172,44 @@ def test_one_function_object_on_both_sides_is_refused():
     assert "same function object" in verdict.reason
 
 
+class _Model:
+    def step(self, x):
+        return jnp.sin(x)
+
+
+_MODEL, _SCALE = _Model(), np.float32(3.5)
+
+
+@pytest.mark.parametrize(
+    "build", [lambda: functools.partial(jnp.multiply, _SCALE), lambda: _MODEL.step], ids=["partial", "method"]
+)
+def test_one_function_made_twice_is_refused(build):
+    verdict = prove(Program(build(), (X,), name="a"), Program(build(), (X,), name="b"))
+    assert verdict.kind is Kind.UNDECIDED
+    assert "same function object" in verdict.reason
+
+
+def test_a_function_over_other_values_is_compared():
+    twice, thrice = (functools.partial(jnp.multiply, np.float32(value)) for value in (2, 3))
+    verdict = prove(Program(twice, (X,), name="a"), Program(thrice, (X,), name="b"))
+    assert verdict.findings[0].title.startswith("literal")
+
+
+def test_the_certificate_says_what_was_compared_and_with_what():
+    def name(path):
+        return OneSided("unread") if path == ("1",) else "x"
+
+    left = Program(lambda x, _: {"y": x * 2, "z": x + x.T}, (X, X), name="left", name_input=name)
+    right = Program(lambda x, _: {"z": x.T + x, "y": 2 * x}, (X, X), name="right", name_input=name)
+    certificate = prove(left, right).certificate
+    assert (certificate.num_leaves, certificate.num_elements) == (2, 32)
+    assert certificate.unmatched_ignored == ("left: 1", "right: 1")
+    assert certificate.unmatched_used == ()
+    assert "commutativity" in certificate.rules
+    assert all(files[0].endswith("test_claims.py") for files in certificate.sources.values())
+    assert set(certificate.sources) == {"left", "right"}
+
+
 def test_an_output_that_depends_on_no_input_is_refused():
     verdict = _proved(lambda x: jnp.ones(3), lambda x: jnp.ones(3))
     assert verdict.kind is Kind.UNDECIDED
