@@ -14,7 +14,7 @@ from jax.extend.core import Literal
 
 from . import draws, effects, execution, kernels, loops, manual, refs, rules
 from .params import Unmodelled, array_token, params_token, token
-from .primitives import CALLS, COND, IDENTITIES, IGNORED, LATE_PURE, LINEAR_SOLVE, PURE, SCAN, TIE, WHILE, late, reason
+from .primitives import CALLS, COND, IDENTITIES, IGNORED, LATE_PURE, LINEAR_SOLVE, PURE, QUICK, SCAN, TIE, WHILE, late, reason
 from .refs import Cell
 from .terms import Graph, Node, Origin, free_variables, reachable
 
@@ -37,11 +37,12 @@ class Evaluator:
         self.facts = execution.Facts()
         self.has_unmodelled = self.has_draws = self.calls_python = False
         self.early = draws.Early() if early else None
-        self.origins: list[Origin] = []  # of every equation that was read, in program order
+        self.read: list[typing.Any] = []  # every equation that counts
         self.histories = effects.Histories(self.graph)
         self.manual: manual.Context | None = None  # inside a shard_map
         self.is_sealed = False  # inside a body that only its digest stands for
-        self._nesting = 0
+        self._order = self._nesting = 0
+        self._quick: dict[tuple[typing.Any, ...], list[Node]] = {} if shared is None else shared._quick
         self._literals: dict[tuple[typing.Any, ...], Node] = {} if shared is None else shared._literals
         self._built: dict[tuple[typing.Any, ...], list[Node]] = {} if shared is None else shared._built
         self._handlers = {
@@ -64,6 +65,11 @@ class Evaluator:
             **kernels.late_handlers(self),
         }
 
+    def finish(self) -> None:
+        """Forget the handlers, which hold the evaluator: its terms are then freed at once, and not by a collection."""
+        self._handlers.clear()
+        self._late.clear()
+
     @property
     def context(self) -> bytes:
         """What an operation means beside its operands: the mesh whose devices run it, or nothing."""
@@ -84,27 +90,45 @@ class Evaluator:
         env.update(zip(jaxpr.constvars, consts, strict=True))
         env.update(zip(jaxpr.invars, args, strict=True))
         needed, live = _live(jaxpr, used)
-        handlers, origins = self._handlers, self.origins
+        self.read += live
+        quick = self._quick if self.graph.written is None else None
         for equation in live:
+            self._order += 1
             operands = [env[var] if type(var) is not Literal else self._literal(var) for var in equation.invars]
-            origin = Origin(equation, caller, len(origins))
-            origins.append(origin)
-            handler = handlers.get(equation.primitive)
-            try:
-                if handler is None:
-                    results = self._plain(equation, operands, origin)
-                else:
-                    results = handler(equation, operands, origin, [var in needed for var in equation.outvars])
-            except Unmodelled as why:
-                results = self.unmodelled(equation, operands, origin, str(why))
-            env.update(zip(equation.outvars, results, strict=True))
-            if self.graph.written is not None:
-                for node in effects.contents(results):
-                    self.graph.written.setdefault(node.digest, []).append(origin)
+            if quick is None or equation.primitive not in QUICK:
+                results = self._equation(equation, operands, caller, needed)
+            else:
+                # Names too: jax gives the parameters of one primitive in no fixed order.
+                key = (equation.primitive, *equation.params, *equation.params.values(), *operands)
+                results = quick.get(key)
+                if results is None:
+                    results = self._equation(equation, operands, caller, needed)
+                    # What is placed is counted each time, and what is unknown stays so.
+                    if results[0].op != "unmodelled" and not execution.places(equation.params):
+                        quick[key] = results
+            if len(results) == 1:
+                env[equation.outvars[0]] = results[0]
+            else:
+                env.update(zip(equation.outvars, results, strict=True))
         wanted = used or [True] * len(jaxpr.outvars)
         return [
             self._read(env, var) if keep else self._unused(var) for var, keep in zip(jaxpr.outvars, wanted, strict=True)
         ]
+
+    def _equation(self, equation, operands, caller: Origin | None, needed) -> list[Node]:
+        origin = Origin(equation, caller, self._order)
+        handler = self._handlers.get(equation.primitive)
+        try:
+            if handler is None:
+                results = self._plain(equation, operands, origin)
+            else:
+                results = handler(equation, operands, origin, [var in needed for var in equation.outvars])
+        except Unmodelled as why:
+            results = self.unmodelled(equation, operands, origin, str(why))
+        if self.graph.written is not None:
+            for node in effects.contents(results):
+                self.graph.written.setdefault(node.digest, []).append(origin)
+        return results
 
     def _read(self, env, var) -> Node:
         return self._literal(var) if type(var) is Literal else env[var]

@@ -77,6 +77,11 @@ class Facts:
             self.add("unroll", f"scan of length {params['length']} unrolled by {params['unroll']}")
 
 
+def places(params: typing.Mapping[str, typing.Any]) -> bool:
+    """Whether an ordinary operation says where its result lives."""
+    return params.get("sharding") is not None or params.get("out_sharding") is not None
+
+
 def _names_an_axis(sharding) -> bool:
     spec = getattr(sharding, "spec", None)
     return spec is None or any(axis is not None for axis in spec)

@@ -117,6 +117,15 @@ _RENAMED = {EVERY["add_any"]: "add", EVERY["exp2"]: "exp_base_2", EVERY["stack"]
 ELEMENTWISE = frozenset(_ELEMENTWISE.split()) - {"exp2"} | {"exp_base_2"}
 PURE = by_name([*_ELEMENTWISE.split(), *_OTHERS.split()]) | _RENAMED
 IDENTITIES = by_name(_IDENTITIES.split())
+
+# Functions of their operands whose parameters hold no float, so that equal parameters mean one thing (0.0 equals -0.0),
+# and nothing that cannot be a key: known again by parameters and operands, without a digest.
+_QUICK = """
+argmax argmin broadcast_in_dim clamp concatenate convert_element_type cumsum dot_general dynamic_slice
+dynamic_update_slice iota pad reduce_and reduce_max reduce_min reduce_or reduce_sum reshape rev select_n slice split
+squeeze transpose
+"""
+QUICK = frozenset(by_name([*(ELEMENTWISE - {"eq_to", "le_to", "lt_to"}), *_QUICK.split()])) | frozenset(_RENAMED)
 CALLS = {EVERY[name]: parameter for name, parameter in _CALLS.items() if name in EVERY}
 SCAN, WHILE, COND = EVERY["scan"], EVERY["while"], EVERY["cond"]
 LINEAR_SOLVE, TIE = EVERY["custom_linear_solve"], EVERY["tie"]

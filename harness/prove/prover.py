@@ -54,6 +54,7 @@ class Form:
         self.effects = effects.unmodelled(traced.jaxpr.effects)
         keep = [leaf.one_sided is None for leaf in traced.outputs]
         outs = self.evaluator.closed(traced.jaxpr, args, None, keep) if not self.effects else []
+        self.evaluator.finish()
         self.histories = {kind: cell.value for kind, cell in self.evaluator.histories.cells.items()}
         self.outputs = {
             leaf.name: self._converted(leaf, node)
@@ -356,7 +357,7 @@ def _certificate(a: Program, b: Program, forms: tuple[Form, Form] | None) -> Cer
                     f"{name}: {'/'.join(leaf.path)}"
                 )
         used_rules |= form.evaluator.graph.rules_used
-        files[name] = sources.files(form.evaluator.origins)
+        files[name] = sources.files(form.evaluator.read)
         count = max(count, form.num_draws)
     return Certificate(
         sources=files, num_leaves=len(leaves), num_elements=sum(leaf.num_elements for leaf in leaves),

@@ -116,15 +116,12 @@ def scopes(origin: Origin | Recalled | None) -> tuple[str, ...]:
     return tuple(word for word in words if word and not _WRAPPERS.match(word))
 
 
-def files(origins: Iterable[Origin]) -> tuple[str, ...]:
-    """The project files with a frame in any equation's traceback, sorted."""
+def files(equations: Iterable[typing.Any]) -> tuple[str, ...]:
+    """The project files with a frame in any equation's traceback, sorted. Layers of one line have equal tracebacks."""
+    tracebacks = {equation.source_info.traceback for equation in equations}
     codes: dict[int, typing.Any] = {}
-    for traceback in {id(found): found for found in map(_traceback, origins) if found is not None}.values():
+    for traceback in tracebacks - {None}:
         frames = traceback.raw_frames()[0]
         codes.update(zip(map(id, frames), frames, strict=True))
     found = {code.co_filename for code in codes.values()}
     return tuple(sorted(shown(name) for name in found if is_project_file(name)))
-
-
-def _traceback(origin: Origin) -> typing.Any:
-    return origin.equation.source_info.traceback
