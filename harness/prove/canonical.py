@@ -14,7 +14,21 @@ from jax.extend.core import Literal
 
 from . import draws, effects, execution, kernels, loops, manual, refs, rules
 from .params import Unmodelled, array_token, params_token, token
-from .primitives import CALLS, COND, IDENTITIES, IGNORED, LATE_PURE, LINEAR_SOLVE, PURE, QUICK, SCAN, TIE, WHILE, late, reason
+from .primitives import (
+    CALLS,
+    COND,
+    IDENTITIES,
+    IGNORED,
+    LATE_PURE,
+    LINEAR_SOLVE,
+    PURE,
+    QUICK,
+    SCAN,
+    TIE,
+    WHILE,
+    late,
+    reason,
+)
 from .refs import Cell
 from .terms import Graph, Node, Origin, free_variables, reachable
 
