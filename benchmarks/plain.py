@@ -29,7 +29,8 @@ def second(params: dict[str, list[jax.Array]], x: jax.Array) -> jax.Array:
 
     def layer(x: jax.Array, weights: tuple[jax.Array, ...]) -> jax.Array:
         scale, up, down = weights
-        h = jnp.einsum("btd,df->btf", x * jax.lax.rsqrt(1e-6 + jnp.mean(jnp.square(x), -1, keepdims=True)) * scale, up)
+        spread = jax.lax.rsqrt(1e-6 + jnp.mean(jnp.square(x), -1, keepdims=True))
+        h = jnp.einsum("btd,df->btf", scale * (spread * x), up)
         return jnp.einsum("btf,fd->btd", h * jax.nn.sigmoid(h), down) + x
 
     out = functools.reduce(layer, zip(params["norm"], params["in"], params["out"], strict=True), x)
