@@ -2,7 +2,7 @@
 
     python -m benchmarks.prove              # about half an hour on two cores; tables on stdout, figures in a file
     python -m benchmarks.prove --quick      # a minute: few pairs, once each
-    python -m benchmarks.prove --markdown   # the README's section from the figures of the last run
+    python -m benchmarks.prove --markdown --into README.md   # the README's tables from the figures of the last run
 
 It judges nothing: a machine's figures are no test. What was not proved is marked in its row.
 """
@@ -24,6 +24,7 @@ from harness.gate import settle_platform
 from . import machine
 from .completeness import STEPS
 
+START, END = "<!-- figures of benchmarks.prove -->", "<!-- end of the figures -->"
 FIGURES = pathlib.Path(".paraflax", "benchmarks", "prove.json")
 PARTS = ("tiny", "deep", "published", "cold", "memory", "rate")
 
@@ -47,7 +48,7 @@ class Size:
     configs: int = 60
 
 
-QUICK = Size(warm=0, repeats=1, deep_repeats=1, cold_repeats=1, depths=(2, 4), scanned=(2, 8), a_group=1,
+QUICK = Size(warm=0, repeats=1, deep_repeats=1, cold_repeats=1, depths=(1, 2), scanned=(2, 8), a_group=1,
              executed=("forward",), memory=("llama-scanned forward",), configs=2)  # fmt: skip
 
 Rows = list[dict[str, typing.Any]]
@@ -158,6 +159,15 @@ def markdown(figures: dict[str, typing.Any]) -> str:
     return tables.section(figures, growth)
 
 
+def replaced(page: str, text: str) -> str:
+    """The page with the text between its marks."""
+    before, start, rest = page.partition(START)
+    _, end, after = rest.partition(END)
+    if not (start and end):
+        raise SystemExit(f"the file has no place for figures; put {START} and {END} where they belong.")
+    return f"{before}{START}\n\n{text}\n\n{END}{after}"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.prove", description="What a proof costs.")
@@ -165,6 +175,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="measure these parts; keep the others")
     parser.add_argument("--json", type=pathlib.Path, default=FIGURES, metavar="FILE", help=f"default: {FIGURES}")
     parser.add_argument("--markdown", action="store_true", help="measure nothing; print the tables of the file")
+    parser.add_argument("--into", type=pathlib.Path, metavar="FILE", help="put the tables between the marks of a file")
     options = parser.parse_args(arguments)
     if options.markdown and not options.json.is_file():
         parser.error(f"--markdown: there is no file {options.json}; run without it first.")
@@ -175,7 +186,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         figures |= measure(size, options.only, lambda text: print(f"measuring: {text}", file=sys.stderr))
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
-    print(markdown(figures))
+    text = markdown(figures)
+    if options.into is None:
+        print(text)
+    else:
+        options.into.write_text(replaced(options.into.read_text(encoding="utf-8"), text), encoding="utf-8")
     return 0
 
 

@@ -15,12 +15,14 @@ Rows = list[dict[str, typing.Any]]
 
 def section(figures: dict[str, typing.Any], growth: Callable[[Rows], dict[str, float]]) -> str:
     """All the tables that the figures allow, in order."""
-    parts: list[str] = [f"Medians of processor time on {machine.sentence(figures['machine'])}."]
+    load = f"load average {figures['load']:.1f} when it was last measured"
+    parts: list[str] = [f"Medians of processor time on {machine.sentence(figures['machine'])}; {load}."]
     if "tiny" in figures:
         parts += ["Tiny presets, scanned and unscanned; both sides' bare traces, and what the prover adds:"]
         parts += [_groups(figures["tiny"])]
     if "deep" in figures:
-        parts += ["By depth:", _deep(figures["deep"], growth(figures["deep"]))]
+        parts += ["By depth; the last column is the exponent of the proof's time over the layers, 1 being linear:"]
+        parts += [_deep(figures["deep"], growth(figures["deep"]))]
     if "published" in figures:
         parts += ["Published sizes on a mesh of 256 chips, from traces alone:", _published(figures["published"])]
     if "cold" in figures:

@@ -1,6 +1,8 @@
 """The benchmark of the prover runs and fills its tables. No figure is judged: a machine's speed is no test."""
 
+import itertools
 import json
+import pathlib
 
 import pytest
 
@@ -75,3 +77,18 @@ def test_the_rate_is_taken_on_two_processes():
 @pytest.mark.parametrize("name", [case.name for case in cases.deep() if case.layers in (128, 1000)])
 def test_deep_pairs_are_proved(name):
     assert str(decide(*cases.find(name).make()).kind) == "proved"
+
+
+def test_the_readme_has_the_tables_that_the_benchmark_writes(figures):
+    page = (pathlib.Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
+    shown = page.partition(prove.START)[2].partition(prove.END)[0]
+    headers = [before for before, line in itertools.pairwise(prove.markdown(figures).splitlines()) if "---" in line]
+    assert len(headers) == 5
+    assert all(header in shown for header in headers)
+
+
+def test_figures_replace_what_stood_between_the_marks():
+    page = f"before {prove.START} old {prove.END} after"
+    assert prove.replaced(page, "new") == f"before {prove.START}\n\nnew\n\n{prove.END} after"
+    with pytest.raises(SystemExit, match="no place for figures"):
+        prove.replaced("a page", "new")
