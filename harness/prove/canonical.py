@@ -12,7 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend.core import Literal
 
-from . import draws, effects, execution, kernels, loops, manual, refs, rules
+from . import counted, draws, effects, execution, kernels, loops, manual, refs, rules
 from .params import Unmodelled, array_token, params_token, token
 from .primitives import (
     CALLS,
@@ -341,11 +341,10 @@ class Evaluator:
         start = self._enter()
         outs = self.closed(params["jaxpr"], [*consts, *carries[:num_carry], *rows], origin, keep)
         nexts = outs[:num_carry] + [cell.value for cell in cells]
-        solved = loops.solve(graph, loop, inits, carries, nexts, outs[num_carry:], origin)
-        self._leave(start, carries, solved.values)
-        finals = [loops.after(graph, loop, value, None, origin) for value in solved.values]
-        _put(cells, finals[num_carry:])
-        return finals[:num_carry] + [loops.stack(graph, loop, term, origin) for term in solved.extras]
+        ran = counted.run(graph, loop, inits, carries, nexts, outs[num_carry:], origin)
+        self._leave(start, carries, ran.values)
+        _put(cells, ran.finals[num_carry:])
+        return ran.finals[:num_carry] + [loops.stack(graph, loop, term, origin) for term in ran.extras]
 
     def _while(self, equation, operands, origin, used) -> list[Node]:
         del used
@@ -364,12 +363,10 @@ class Evaluator:
         condition = self.closed(params["cond_jaxpr"], [*cond_consts, *carries[:num_carry]], origin)
         if any(cell.value is not carry for cell, carry in zip(cells, carries[num_carry:], strict=True)):
             raise Unmodelled("the condition of a while loop has side effects")
-        solved = loops.solve(graph, loop, inits, carries, outs, condition, origin)
-        self._leave(start, carries, solved.values)
-        trip = loops.trips(graph, loop, solved.extras[0], origin)
-        finals = [loops.after(graph, loop, value, trip, origin) for value in solved.values]
-        _put(cells, finals[num_carry:])
-        return finals[:num_carry]
+        ran = counted.run_while(graph, loop, inits, carries, outs, condition[0], origin)
+        self._leave(start, carries, ran.values)
+        _put(cells, ran.finals[num_carry:])
+        return ran.finals[:num_carry]
 
     def _cond(self, equation, operands, origin, used) -> list[Node]:
         params = _only(equation.params, ("branches", "branches_platforms"))

@@ -7,13 +7,13 @@ import functools
 
 from ..primitives import COMMUTATIVE
 from . import elementwise, numbers, shapes, sums
-from .base import STRENGTHS, Rule, Strength
+from .base import STRENGTHS, Rule, Strength, params
 from .moves import broadcast, concatenate, constant, cut, iota, reshape, uniform
 from .nan import READS_BITS, refuse_computed_floats
 from .numbers import convert
 
 __all__ = ["READS_BITS", "RULES", "STRENGTHS", "Rule", "Strength", "broadcast", "concatenate", "constant", "convert",
-           "cut", "iota", "refuse_computed_floats", "reshape", "table", "uniform"]  # fmt: skip
+           "cut", "iota", "params", "refuse_computed_floats", "reshape", "table", "uniform"]  # fmt: skip
 
 
 def _rule(name, ops, argument, apply, strength=Strength.EXACT) -> Rule:
