@@ -11,20 +11,20 @@ import typing
 if typing.TYPE_CHECKING:
     from .check import check
     from .measure import measure
-    from .program import Converted, Leaf, OneSided, Program, ProgramError
+    from .program import Converted, Leaf, OneSided, Program, ProgramError, Stacked
     from .prove import Fingerprint, fingerprint, prove
     from .subjects import Case, Subject
     from .verdict import Certificate, Finding, Kind, LeafResult, Verdict
 
 __all__ = [
-    "Program", "ProgramError", "Leaf", "OneSided", "Converted",
+    "Program", "ProgramError", "Leaf", "OneSided", "Converted", "Stacked",
     "prove", "fingerprint", "Fingerprint", "measure", "check",
     "Verdict", "Kind", "LeafResult", "Finding", "Certificate",
     "Case", "Subject",
 ]  # fmt: skip
 
 _ROOMS = {
-    "program": ("Program", "ProgramError", "Leaf", "OneSided", "Converted"),
+    "program": ("Program", "ProgramError", "Leaf", "OneSided", "Converted", "Stacked"),
     "prove": ("prove", "fingerprint", "Fingerprint"),
     "measure": ("measure",),
     "check": ("check",),

@@ -6,11 +6,12 @@ from .program import Program, ProgramError
 from .verdict import Kind, LeafResult, Verdict, weakest
 
 
-def check(a: Program, b: Program, *, allow: str = "exact", seed: int = 0) -> Verdict:
+def check(a: Program, b: Program, *, allow: str = "exact", seed: int = 0, unroll: int = 0) -> Verdict:
     """Whether two programs agree: proved where their traces are one function, executed and judged where they are not.
 
     A difference of structure (a leaf, shape or dtype) is `diverged` and is never executed. Leaves that were proved stay
-    proved; the verdict's kind is that of its weakest leaf. The prover's findings say where the traces part.
+    proved; the verdict's kind is that of its weakest leaf. The prover's findings say where the traces part. `allow` and
+    `unroll` are those of `prove`.
 
     Raises:
         ProgramError: a program cannot be traced or named.
@@ -18,7 +19,7 @@ def check(a: Program, b: Program, *, allow: str = "exact", seed: int = 0) -> Ver
     from .measure import measure
     from .prove import prove
 
-    proof = prove(a, b, allow=allow)
+    proof = prove(a, b, allow=allow, unroll=unroll)
     if proof.kind is not Kind.UNDECIDED or a.fn is b.fn:  # a program agrees with itself whatever it is
         return proof
     try:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 
 import jax
 
-from . import settings
+from . import settings, stacking
+from .stacking import Row, Stacked
 
 Path = tuple[str, ...]
-Naming = Callable[[Path], "str | OneSided | Converted"]
+Naming = Callable[[Path], "str | OneSided | Converted | Stacked"]
 
 
 class ProgramError(ValueError):
@@ -38,7 +39,10 @@ class Converted:
 
 @dataclasses.dataclass(frozen=True)
 class Leaf:
-    """One array of the argument or result tree. `dtype` is the program's own, `converted` the declared one or None."""
+    """One array of the argument or result tree. `dtype` is the program's own, `converted` the declared one or None.
+
+    `row` says of which stacked array the leaf is a row.
+    """
 
     name: str
     path: Path
@@ -47,6 +51,7 @@ class Leaf:
     weak_type: bool = False
     one_sided: str | None = None
     converted: typing.Any = None
+    row: str = ""
 
     @property
     def compared_dtype(self) -> typing.Any:
@@ -91,7 +96,8 @@ class Program:
     Args:
         fn: a pure function of arrays.
         args: tuple of pytrees of arrays or `jax.ShapeDtypeStruct`.
-        name_input: path of an argument leaf, its argument's position first, to canonical name; default joins with `/`.
+        name_input: path of an argument leaf, its argument's position first, to canonical name (or `OneSided`,
+            `Converted`, `Stacked`); default joins with `/`. A stacked leaf becomes a tuple of its rows in `args`.
         name_output: the same for a leaf of the result; a lone array has the empty path and the default name `output`.
         sample: `sample(key) -> args` draws valid concrete arguments; needed to execute when `args` are abstract.
         name: how reports call the program; default the function's own name.
@@ -114,11 +120,13 @@ class Program:
                 f"args must be a tuple of arguments, not {type(args).__name__}: write (x,) for one argument"
             )
         self.fn = fn
-        self.args = tuple(args)
+        self._call, self.args = fn, tuple(args)
+        self._whole: dict[Path, Stacked] = {}  # the stacked arguments
         self.name = name or getattr(fn, "__name__", type(fn).__name__)
         self.sample = sample
         self._name_input = name_input or _join
         self._name_output = name_output or _join
+        self._take_apart()
 
     def __repr__(self) -> str:
         return f"Program({self.name})"
@@ -148,12 +156,33 @@ class Program:
             ProgramError: the arguments are abstract and there is no `sample`.
         """
         if self.sample is not None:
-            return tuple(self.sample(key))
+            drawn = tuple(self.sample(key))
+            if jax.tree.structure(drawn) == jax.tree.structure(self.args):
+                return drawn
+            return stacking.apart(drawn, self._whole, key_strings)
         if self.is_concrete:
             return self.args
         raise ProgramError(
             f"program '{self.name}' has abstract arguments: give it sample=..., a function from a key to arguments"
         )
+
+    def _take_apart(self) -> None:
+        """Make the rows of stacked arguments leaves of their own."""
+        found = self._stacks(self.args, self._name_input)
+        if not found:
+            return
+        fn, structure = self.fn, jax.tree.structure(self.args)
+        self._call = lambda *args: fn(*stacking.together(args, structure, found, key_strings))
+        self.args = stacking.apart(self.args, found, key_strings)
+        self._name_input = stacking.naming(self._name_input, found)
+        self._whole = found
+
+    def _stacks(self, tree: typing.Any, naming: Naming) -> dict[Path, Stacked]:
+        flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+        try:
+            return stacking.stacks([(key_strings(path), leaf) for path, leaf in flat], naming)
+        except ValueError as error:
+            raise ProgramError(f"program '{self.name}': {error}") from error
 
     def trace(self) -> Traced:
         """The traced program, cached.
@@ -168,7 +197,12 @@ class Program:
         inputs = self.inputs
         with settings.tracing():
             try:
-                closed, shapes = jax.make_jaxpr(self.fn, return_shape=True)(*self.args)
+                closed, shapes = jax.make_jaxpr(self._call, return_shape=True)(*self.args)
+                found = self._stacks(shapes, self._name_output)
+                if found:
+                    call = self._call
+                    rows = functools.partial(stacking.apart, found=found, keys=key_strings)
+                    closed, shapes = jax.make_jaxpr(lambda *args: rows(call(*args)), return_shape=True)(*self.args)
             except ProgramError:
                 raise
             except Exception as error:
@@ -179,7 +213,7 @@ class Program:
                 ) from error
         flat, _ = jax.tree_util.tree_flatten_with_path(shapes)
         named = [(key_strings(path), aval) for (path, _), aval in zip(flat, closed.out_avals, strict=True)]
-        outputs = self._leaves(named, self._name_output, "output")
+        outputs = self._leaves(named, stacking.naming(self._name_output, found), "output")
         return Traced(closed, inputs, outputs, settings.environment())
 
     def _aval(self, path: Path, leaf: typing.Any) -> typing.Any:
@@ -215,9 +249,12 @@ class Program:
             return Leaf(f"{_join(path)} (one-sided)", one_sided=answer.reason, **fields)
         if isinstance(answer, Converted):
             return Leaf(answer.name, converted=jax.numpy.dtype(answer.dtype), **fields)
+        if isinstance(answer, Row):
+            return Leaf(answer.name, row=answer.words, **fields)
         if not isinstance(answer, str):
             raise ProgramError(
                 f"program '{self.name}': the naming function answered {type(answer).__name__} for {what} leaf"
-                f" {_join(path)}: it must return a str, OneSided(reason) or Converted(name, dtype)"
+                f" {_join(path)}: it must return a str, OneSided(reason), Converted(name, dtype) or"
+                " Stacked(names, axis)"
             )
         return Leaf(answer, **fields)

@@ -75,7 +75,10 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True)
 class Certificate:
-    """What stood behind a verdict: files traced, leaves and elements compared, rules used, leaves left out and why."""
+    """What stood behind a verdict: files traced, leaves and elements compared, rules used, leaves left out and why.
+
+    `stacked` maps a row that was compared as a leaf of its own to the array it is a row of.
+    """
 
     sources: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
     num_leaves: int = 0
@@ -86,6 +89,7 @@ class Certificate:
     unmatched_ignored: tuple[str, ...] = ()
     draws: int = 0
     conversions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    stacked: Mapping[str, str] = dataclasses.field(default_factory=dict)
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 

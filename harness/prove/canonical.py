@@ -12,7 +12,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend.core import Literal
 
-from . import counted, draws, effects, execution, kernels, loops, manual, refs, rules
+from . import counted, draws, effects, execution, kernels, loops, manual, refs, rules, unrolled
 from .params import Unmodelled, array_token, params_token, token
 from .primitives import (
     CALLS,
@@ -38,13 +38,13 @@ class Evaluator:
 
     def __init__(
         self, name: str, allow: rules.Strength, *,
-        early: bool, explained: bool = False, shared: "Evaluator | None" = None,
+        early: bool, explained: bool = False, shared: "Evaluator | None" = None, unroll: int = 0,
     ):
         """`shared` lends its graph: then equal terms of both programs are one node, built once. `early` lifts draws.
 
         `explained` keeps every place where a term was written.
         """
-        self.name = name
+        self.name, self.unroll = name, unroll
         self.graph = Graph(rules.table(allow)) if shared is None else shared.graph
         self.graph.written = {} if explained else self.graph.written
         self.graph.rebuilders.update(loops.REBUILDERS | {"cond": _rebuild_cond})
@@ -331,6 +331,8 @@ class Evaluator:
         self.facts.scan(params)
         graph, num_consts, num_carry = self.graph, params["num_consts"], params["num_carry"]
         consts, inits, arrays = _split(operands, num_consts, num_carry)
+        if 0 < params["length"] <= self.unroll:
+            return unrolled.run(self, params, consts, inits, arrays, origin)
         cells = effects.touched(self, equation, operands)
         inits += [cell.value for cell in cells]
         loop = loops.Loop(loops.depth_of([*effects.contents(operands), *inits]), params["length"], params["reverse"])

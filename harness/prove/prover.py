@@ -166,12 +166,12 @@ def _alone(program: Program) -> Form:
     return form
 
 
-def prove(a: Program, b: Program, *, allow: str = "exact") -> Verdict:
+def prove(a: Program, b: Program, *, allow: str = "exact", unroll: int = 0) -> Verdict:
     """Whether two programs are the same function of their named inputs, for all values, from their traces alone.
 
     `allow` is the weakest class of rewrites that counts: `exact`, `modulo signed zero` or `reassociating`. The verdict
     is `proved`, `diverged` (a leaf, its shape or dtype differs) or `undecided`, with the operations where the two
-    part.
+    part. Loops of a known length up to `unroll` are taken for copies of their body.
 
     Raises:
         ProgramError: a program cannot be traced or named.
@@ -186,7 +186,7 @@ def prove(a: Program, b: Program, *, allow: str = "exact") -> Verdict:
     if vacuous:
         return _verdict(a, b, Kind.UNDECIDED, reason=vacuous)
     with _uncollected():
-        return _judged(a, b, rules.STRENGTHS[allow])
+        return _judged(a, b, rules.STRENGTHS[allow], unroll)
 
 
 @contextlib.contextmanager
@@ -201,9 +201,9 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _judged(a: Program, b: Program, weakest: rules.Strength) -> Verdict:
+def _judged(a: Program, b: Program, weakest: rules.Strength, unroll: int) -> Verdict:
     for strength in rules.Strength:
-        forms = _forms(a, b, strength)
+        forms = _forms(a, b, strength, unroll=unroll)
         reason = forms[0].unmodelled() or forms[1].unmodelled() or _vacuous(*forms)
         if reason:
             return _undecided(forms, reason)
@@ -212,20 +212,20 @@ def _judged(a: Program, b: Program, weakest: rules.Strength) -> Verdict:
     raise AssertionError("every allowed class was tried")
 
 
-def _forms(a: Program, b: Program, strength: rules.Strength) -> tuple[Form, Form]:
+def _forms(a: Program, b: Program, strength: rules.Strength, **options) -> tuple[Form, Form]:
     """Both programs in canonical form, draws lifted. Where they come out equal in one graph, that is the answer.
 
     To explain a difference, or to pair draws otherwise, one must know which side wrote a term: each gets its own graph.
     """
-    first = Form(a, "a", strength, early=True)
+    first = Form(a, "a", strength, early=True, **options)
     if first.is_final:
-        second = Form(b, "b", strength, early=True, shared=first.evaluator)
+        second = Form(b, "b", strength, early=True, shared=first.evaluator, **options)
         same = first.histories == second.histories
         if second.is_final and same and all(node is second.outputs[name] for name, node in first.outputs.items()):
             return first, second
         if not first.evaluator.has_draws:
-            return first, Form(b, "b", strength, early=True)
-    return _apart(a, b, strength)
+            return first, Form(b, "b", strength, early=True, **options)
+    return _apart(a, b, strength, **options)
 
 
 def _apart(a: Program, b: Program, strength: rules.Strength, **options) -> tuple[Form, Form]:
@@ -282,7 +282,7 @@ def _decided(forms: tuple[Form, Form], strength: rules.Strength) -> Verdict:
 def _explained(forms: tuple[Form, Form], strength: rules.Strength) -> tuple[Finding, ...]:
     """Where the programs part. Both are read anew, with every place of each term, which a proof has no use for."""
     a, b = forms[0].program, forms[1].program
-    again = _apart(a, b, strength, explained=True)
+    again = _apart(a, b, strength, explained=True, unroll=forms[0].evaluator.unroll)
     one, two = (form.evaluator.graph.written or {} for form in again)
     return explain.findings(_pairs(again) | _histories(again, effects.IO), _names(a, b), (one, two))
 
@@ -341,7 +341,7 @@ def _vacuous(a: Form, b: Form) -> str:
 
 def _certificate(a: Program, b: Program, forms: tuple[Form, Form] | None) -> Certificate:
     leaves = [leaf for leaf in a.outputs if leaf.one_sided is None]
-    one_sided, conversions = {}, {}
+    one_sided, conversions, stacked = {}, {}, {}
     for name, program in zip(_names(a, b), (a, b), strict=True):
         for what, leaf in [("input", leaf) for leaf in program.inputs] + [("output", leaf) for leaf in program.outputs]:
             place = f"{name}: {what} {'/'.join(leaf.path) or leaf.name}"
@@ -349,6 +349,8 @@ def _certificate(a: Program, b: Program, forms: tuple[Form, Form] | None) -> Cer
                 one_sided[place] = leaf.one_sided
             if leaf.converted is not None:
                 conversions[place] = f"{leaf.dtype} compared as {leaf.converted}"
+            if leaf.row:
+                stacked[f"{name}: {what} {leaf.name}"] = leaf.row
     used, ignored, used_rules, files, count = [], [], set(), {}, 0
     for name, form in zip(_names(a, b), forms or (), strict=False):
         for leaf in form.program.inputs:
@@ -362,5 +364,6 @@ def _certificate(a: Program, b: Program, forms: tuple[Form, Form] | None) -> Cer
     return Certificate(
         sources=files, num_leaves=len(leaves), num_elements=sum(leaf.num_elements for leaf in leaves),
         rules=tuple(sorted(used_rules)), one_sided=one_sided, unmatched_used=tuple(used),
-        unmatched_ignored=tuple(ignored), draws=count, conversions=conversions, environment=a.trace().environment,
+        unmatched_ignored=tuple(ignored), draws=count, conversions=conversions, stacked=stacked,
+        environment=a.trace().environment,
     )  # fmt: skip

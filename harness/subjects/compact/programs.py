@@ -27,15 +27,22 @@ class Parts:
 
     fn: Callable[..., typing.Any]
     args: tuple[typing.Any, ...]
-    name_input: Callable[[tuple[str, ...]], names.NAMED]
-    name_output: Callable[[tuple[str, ...]], names.NAMED]
+    name_input: names.Naming
+    name_output: names.Naming
 
 
-def program(backend_name: str, case: Case) -> Program:
-    """One twin's program of a case. Its sample draws every input leaf by canonical name."""
+def program(backend_name: str, case: Case, *, layers_apart: bool = False) -> Program:
+    """One twin's program of a case. Its sample draws every input leaf by canonical name.
+
+    `layers_apart` names a scanned model's leaves layer by layer, as those of the unscanned model.
+    """
     backend, setup = models.backend(backend_name), case.config
     extent = inputs.extent_of(setup.model)
     parts = STEPS[case.step](backend, setup, extent)
+    if layers_apart:
+        num_cycles = setup.model.num_layers // len(setup.model.cycle)
+        namings = [names.layers_apart(naming, num_cycles) for naming in (parts.name_input, parts.name_output)]
+        parts = dataclasses.replace(parts, name_input=namings[0], name_output=namings[1])
     return _finish(parts, setup, extent, mesh=case.mesh, name=backend_name)
 
 
@@ -43,7 +50,7 @@ def _finish(parts: Parts, setup: Setup, extent: inputs.Extent, *, mesh: str | No
     def sample(key: jax.Array) -> tuple[typing.Any, ...]:
         seed = int(jax.random.randint(key, (), 0, 2**31 - 1))
         values = [inputs.draw(leaf, setup.model, extent, seed) for leaf in made.inputs]
-        return jax.tree.unflatten(jax.tree.structure(parts.args), values)
+        return jax.tree.unflatten(jax.tree.structure(made.args), values)
 
     made = Program(
         _on_mesh(parts.fn, mesh),
