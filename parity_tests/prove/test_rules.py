@@ -41,7 +41,8 @@ def _traces(example: Example, name: str, shape):
     return pair if types[0] == types[1] else None
 
 
-def _admitted(example: Example) -> list[str]:
+def admitted(example: Example) -> list[str]:
+    """The dtypes in which jax traces both sides."""
     return [name for name in dtypes() if name in example.only and _traces(example, name, example.shape) is not None]
 
 
@@ -81,14 +82,14 @@ def _check_bits(example: Example, name: str, shape) -> None:
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)), ids=LABELS)
 def test_a_rule_proves_its_example_and_only_in_the_dtypes_where_it_holds(number):
-    for name in _rotated(number, _admitted(EXAMPLES[number]), FEW):
+    for name in _rotated(number, admitted(EXAMPLES[number]), FEW):
         _check_proof(EXAMPLES[number], name)
 
 
 @pytest.mark.parametrize("number", range(len(EXAMPLES)), ids=LABELS)
 def test_both_sides_of_a_rule_give_equal_bits(number):
     example = EXAMPLES[number]
-    held = [name for name in _admitted(example) if name not in example.unlike and example.runs(name)]
+    held = [name for name in admitted(example) if name not in example.unlike and example.runs(name)]
     for name in _rotated(number, held, 1):
         _check_bits(example, name, example.shape)
 
@@ -97,7 +98,7 @@ def test_both_sides_of_a_rule_give_equal_bits(number):
 @pytest.mark.parametrize("number", range(len(EXAMPLES)), ids=LABELS)
 def test_a_rule_holds_in_every_dtype_and_at_empty_and_single_arrays(number):
     example = EXAMPLES[number]
-    for name in _admitted(example):
+    for name in admitted(example):
         _check_proof(example, name)
         if name in example.unlike:
             continue
@@ -110,7 +111,7 @@ def test_a_rule_holds_in_every_dtype_and_at_empty_and_single_arrays(number):
 @pytest.mark.parametrize("number", [n for n, e in enumerate(EXAMPLES) if (1, 1, 1) in e.others], ids=str)
 def test_a_rule_proves_single_elements_too(number):
     example = EXAMPLES[number]
-    held = [name for name in _admitted(example) if name not in example.unlike]
+    held = [name for name in admitted(example) if name not in example.unlike]
     for name in _rotated(number, held, 1):
         if _traces(example, name, (1, 1, 1)) is not None:
             assert _verdict(example, name, (1, 1, 1)).kind is Kind.PROVED
@@ -124,9 +125,23 @@ def test_every_rule_has_an_argument():
     assert all(rule.argument and rule.name for rule in RULES)
 
 
+def test_the_documented_table_has_every_rule():
+    from . import rule_table
+
+    text = rule_table.PATH.read_text()
+    assert [rule_table.static(rule) for rule in RULES if rule_table.static(rule) not in text] == []
+
+
+@pytest.mark.scheduled_only
+def test_the_documented_table_is_current():
+    from . import rule_table
+
+    assert rule_table.PATH.read_text() == rule_table.HEAD + "\n".join(rule_table.rows()) + "\n"
+
+
 def test_the_examples_are_tried_in_every_dtype_that_jax_has_here():
     assert len(dtypes()) == 24
-    assert set().union(*(_admitted(example) for example in EXAMPLES[:2])) == set(dtypes())
+    assert set().union(*(admitted(example) for example in EXAMPLES[:2])) == set(dtypes())
 
 
 # --- constants are folded to what the processor computes ---
