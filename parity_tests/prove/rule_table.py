@@ -14,8 +14,8 @@ HEAD = """# Rewrite rules
 
 What a proof may rewrite, in the order in which it is tried. Written by `python -m parity_tests.prove.rule_table`; a
 test holds it against the rules. Each rule has examples in `parity_tests/prove/examples_of_*.py`: both sides are run op
-by op, on awkward values, in every dtype that jax admits to them. The last column names the dtypes that jax admits and no
-example proves, because bits differ there or nothing is claimed; the rest of the twenty-four are held.
+by op, on awkward values, in every dtype that jax admits to them. The last column names the dtypes that jax admits and
+no example proves, because bits differ there or nothing is claimed; the rest of the twenty-four are held.
 
 | rule | class | why it holds | not in |
 |---|---|---|---|
