@@ -220,6 +220,19 @@ def _elementwise():
     )
 
 
+def _keys():
+    def first(x, count, number):
+        return jax.random.key_data(jax.random.split(jax.random.wrap_key_data(x), count)[number])
+
+    def folded(x, number):
+        return jax.random.key_data(jax.random.fold_in(jax.random.wrap_key_data(x), number))
+
+    plain = {"shape": (2,), "others": (), "only": ("uint32",)}
+    yield Example("slice", lambda x: first(x, 3, 0), lambda x: folded(x, 0), **plain)
+    yield Example("slice", lambda x: first(x, 2, 1), lambda x: first(x, 500, 1), **plain)
+    yield Example("slice", lambda x: jax.random.split(x, 3)[2], lambda x: jax.random.fold_in(x, 2), **plain)
+
+
 def _reductions():
     yield Example(
         "raw key",
@@ -245,4 +258,4 @@ def _reductions():
         yield Example("reduced axes", lambda x, f=reduce: f(x, (1,)), lambda x: lax.squeeze(x, (1,)))
 
 
-EXAMPLES = (*_moves(), *_elementwise(), *_reductions())
+EXAMPLES = (*_moves(), *_elementwise(), *_keys(), *_reductions())

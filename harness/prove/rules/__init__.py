@@ -28,7 +28,8 @@ RULES = (
     _rule("transpose", "transpose",
           "permutations compose; moving axes of size 1 only keeps row-major order", shapes.transpose),
     _rule("slice", "slice", "a slice of a slice, a repetition, a concatenation or a transposition is one of slices;"
-          " a slice of everything changes nothing", shapes.static_slice),
+          " a slice of everything changes nothing; one key of a split is the key folded with its number",
+          shapes.static_slice),
     _rule("split", "split", "the parts of a split are slices", shapes.split),
     _rule("unstack", "unstack", "the rows of an array are slices", shapes.unstack),
     _rule("slice at constants", "dynamic_slice",

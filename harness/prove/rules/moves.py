@@ -8,6 +8,7 @@ into a repetition or a concatenation, neighbouring slices of one term are joined
 import math
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 
 from ..params import array_token, token
@@ -196,7 +197,33 @@ def _cut_transpose(graph, node, cuts, shape, origin):
     return transpose(graph, cut(graph, node.operands[0], inner, origin), permutation, origin)
 
 
+def _cut_split(graph, node, cuts, shape, origin):
+    """Key i of a split is the key folded with i, however many there are: else a key used twice would look like two."""
+    (key,), ((start, count, _), *others) = node.operands, cuts
+    if count != 1 or others or key.shape or token(node.dtype) != _COUNTED_KEYS:
+        return None
+    index = constant(graph, np.asarray(start, np.uint32), origin)
+    folded = graph.build("random_fold_in", b"", {}, (key, index), (), node.dtype, origin)
+    return reshape(graph, folded, shape, origin)
+
+
+def _cut_unwrap(graph, node, cuts, shape, origin):
+    rank = len(node.operands[0].shape)
+    inner, numbers = cuts[:rank], cuts[rank:]
+    if numbers != whole(node.shape[rank:]):
+        return None
+    keys = cut(graph, node.operands[0], inner, origin)
+    keys = reshape(graph, keys, squeezed(keys.shape), origin)
+    of_one = (*keys.shape, *(count for _, count, _ in numbers))
+    data = graph.build("random_unwrap", node.token, node.attrs, (keys,), of_one, node.dtype, origin)
+    return reshape(graph, data, shape, origin)
+
+
+# Partitionable threefry, which the harness's settings switch on, makes key i from a counter alone.
+_COUNTED_KEYS = token(jax.eval_shape(lambda: jax.random.key(0, impl="threefry2x32")).dtype)
 _INWARD = {
+    "random_split": _cut_split,
+    "random_unwrap": _cut_unwrap,
     "slice": _cut_slice,
     "concatenate": _cut_concatenation,
     "broadcast_in_dim": _cut_repetition,
