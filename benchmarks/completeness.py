@@ -112,10 +112,12 @@ def run(configs: int, seed: int, workers: int, progress: typing.TextIO | None = 
     with concurrent.futures.ProcessPoolExecutor(workers, mp_context=context, initializer=settle_platform) as pool:
         futures = [pool.submit(sweep, seed, chunk) for chunk in chunks]
         for done, future in enumerate(concurrent.futures.as_completed(futures), start=1):
-            pairs += future.result()
+            found = future.result()
+            pairs += found
             if progress is not None:
                 unproved = sum(not pair.proved for pair in pairs)
-                print(f"{done}/{len(chunks)} chunks, {len(pairs)} pairs, {unproved} not proved", file=progress)
+                told = [f"{done}/{len(chunks)} chunks, {len(pairs)} pairs, {unproved} not proved", listing(found)]
+                print("\n".join(filter(None, told)), file=progress, flush=True)
     return sorted(pairs, key=lambda pair: (pair.index, STEPS.index(pair.step)))
 
 
