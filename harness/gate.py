@@ -93,8 +93,10 @@ def command(gate: Gate, directory: pathlib.Path) -> list[str]:
     words += ["--parity-only", gate.only] if gate.only else []
     words += ["--parity-seed", str(gate.seed)] if gate.seed is not None else []
     words += ["--parity-memo"] if gate.memo and gate.profile != "nightly" else []
+    # Else pytest takes the report's directory for an argument and looks for its root there.
+    words += ["--rootdir", os.getcwd()]
     if gate.subject:
-        return [*words, "--rootdir", os.getcwd(), "--parity-subject", gate.subject, "--pyargs", SUITE]
+        return [*words, "--parity-subject", gate.subject, "--pyargs", SUITE]
     if not any(pathlib.Path(name).is_file() for name in ("pyproject.toml", "pytest.ini", "setup.cfg", "tox.ini")):
         here = pathlib.Path.cwd().name
         raise GateError(
