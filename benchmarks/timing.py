@@ -17,6 +17,7 @@ import jax
 
 from harness import prove, settings
 from harness.program import Program
+from harness.prove.prover import uncollected
 
 CACHE = "jax_enable_compilation_cache"
 Make = Callable[[], tuple[Program, Program]]
@@ -72,14 +73,9 @@ def now() -> tuple[float, float]:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Garbage collected before, and none collected inside."""
-    enabled = gc.isenabled()
     gc.collect()
-    gc.disable()
-    try:
+    with uncollected():
         yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 @contextlib.contextmanager

@@ -185,12 +185,12 @@ def prove(a: Program, b: Program, *, allow: str = "exact", unroll: int = 0) -> V
     vacuous = _vacuous_before(a, b)
     if vacuous:
         return _verdict(a, b, Kind.UNDECIDED, reason=vacuous)
-    with _uncollected():
+    with uncollected():
         return _judged(a, b, rules.STRENGTHS[allow], unroll)
 
 
 @contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
+def uncollected() -> Iterator[None]:
     """No garbage collection meanwhile: terms are many and hold no cycles, and each pass would walk them all."""
     enabled = gc.isenabled()
     gc.disable()
