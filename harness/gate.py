@@ -70,6 +70,8 @@ def run_gate(gate: Gate, console: Console) -> Exit:
     if code is Exit.CRASH:
         text = f"the run did not get to its end (pytest answered {status}); what it said is in {shown(log)}"
         console.print(text, style="red")
+    for trespass in certificate.trespasses:
+        console.print(f"a file of one side is in the other's trace: {trespass}", style="red")
     console.print(f"{MEANINGS[code]} ({time.monotonic() - before:.0f} s, report in {shown(directory)})", style="bold")
     return code
 

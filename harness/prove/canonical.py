@@ -278,7 +278,10 @@ class Evaluator:
         if len(consts) != len(jaxpr.constvars):
             raise Unmodelled("constants for a function that takes others, so this is no program")
         args = [self.graph.leaf("argument", b"%d" % k, *_aval(var)) for k, var in enumerate(jaxpr.invars)]
+        num_read = len(self.read)
         outs = self.sealed(lambda: self.jaxpr(jaxpr, [self._constant(value) for value in consts], args, None))
+        # jax traces it once for all programs, so its frames are those of whichever program came first.
+        del self.read[num_read:]
         return b"".join(node.digest for node in outs)
 
     def _call(self, equation, operands, origin, used) -> list[Node]:

@@ -421,6 +421,20 @@ def test_sources_name_the_files_of_the_trace():
         assert [name.rsplit("/", 1)[-1] for name in files] == ["test_claims.py"]
 
 
+def test_a_function_that_jax_traced_once_brings_no_file_of_the_other_side():
+    """The update of a scatter: jax keeps its trace by dtype, with the frames of the program that asked first."""
+    text = "def run(x, i):\n    return grad(lambda x: x[i].sum())(x)\n"
+    sides = []
+    for file in ("one.py", "other.py"):
+        names = {"grad": jax.grad}
+        exec(compile(text, file, "exec"), names)
+        sides.append(names["run"])
+    jax.clear_caches()
+    verdict = _proved(*sides, args=(jax.ShapeDtypeStruct((4,), jnp.bfloat16), jax.ShapeDtypeStruct((2,), jnp.int32)))
+    files = verdict.certificate.sources.values()
+    assert [("one.py" in names, "other.py" in names) for names in files] == [(True, False), (False, True)]
+
+
 # --- programs that cannot be compared ---
 
 

@@ -345,5 +345,6 @@ def test_the_general_suite_drives_any_subject_and_sees_the_wrong_side(tmp_path):
     done = gate(tmp_path, "--subject", "toy_pair:SUBJECT", "--no-memo")
     assert done.returncode == 1
     assert "wrong side linen: models/linen/layers.py" in " ".join(done.stdout.split())
+    assert "a file of one side is in the other's trace: linen: models/linen/layers.py" in done.stdout
     (tmp_path / "toy_pair.py").write_text(TOY.replace('"models/linen/"', '"models/nnx/"'))
     assert gate(tmp_path, "--subject", "toy_pair:SUBJECT", "--no-memo").returncode == 0
