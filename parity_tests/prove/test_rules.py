@@ -227,3 +227,16 @@ def test_no_operation_is_another_followed_by_digits_with_as_many_operands():
     names = set(PURE.values())
     pairs = {(name, other) for name in names for other in names if re.fullmatch(re.escape(name) + r"\d+", other)}
     assert pairs <= {("atan", "atan2")}  # one operand against two
+
+
+def test_a_constant_too_large_for_its_new_type_is_proved_equal_without_a_warning():
+    """A warning is an error here, and to whoever turns them into errors a proof would have crashed."""
+
+    def large(x):
+        return x + jnp.full((3,), 1e10, jnp.float32).astype(jnp.float16)
+
+    def turned(x):
+        return jnp.full((3,), 1e10, jnp.float32).astype(jnp.float16) + x
+
+    args = (jax.ShapeDtypeStruct((3,), jnp.float16),)
+    assert prove(Program(large, args), Program(turned, args)).kind is Kind.PROVED

@@ -118,7 +118,8 @@ def converted(array: np.ndarray, dtype) -> np.ndarray | None:
         low = -(2**new.digits) if new.signed else 0
         inside = number == int(number) and low <= number < 2**new.digits and abs(number) <= 2**24
         return np.asarray(int(number)).astype(dtype) if inside else None
-    rounded = np.asarray(array).astype(np.float32).astype(dtype)
+    with np.errstate(all="ignore"):
+        rounded = np.asarray(array).astype(np.float32).astype(dtype)
     if float(rounded) == number and _is_plain(number, new):
         return rounded
     narrows = array.dtype == np.float32 and dtype.name in ("float16", "bfloat16")
