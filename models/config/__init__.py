@@ -2,7 +2,8 @@
 
 from .codec import dumps, from_json, to_json
 from .errors import ConfigError
-from .families import gemma2, gpt3, llama, preset, presets
+from .families import gemma, gemma2, gemma3, gpt3, llama, mistral, olmo3, qwen2, qwen3
+from .presets import preset, presets
 from .schema import (
     Activation,
     Attention,
@@ -11,12 +12,17 @@ from .schema import (
     Layer,
     LayerNorm,
     LearnedPositions,
+    LinearScaling,
+    Llama3Scaling,
     Mlp,
     ModelConfig,
     Projection,
+    QkNorm,
     Remat,
     RmsNorm,
     Rope,
+    Stack,
+    YarnScaling,
 )
 from .training import AdamW, TrainConfig
 
@@ -30,19 +36,30 @@ __all__ = [
     "Layer",
     "LayerNorm",
     "LearnedPositions",
+    "LinearScaling",
+    "Llama3Scaling",
     "Mlp",
     "ModelConfig",
     "Projection",
+    "QkNorm",
     "Remat",
     "RmsNorm",
     "Rope",
+    "Stack",
     "TrainConfig",
+    "YarnScaling",
     "dumps",
     "from_json",
+    "gemma",
     "gemma2",
+    "gemma3",
     "gpt3",
     "llama",
+    "mistral",
+    "olmo3",
     "preset",
     "presets",
+    "qwen2",
+    "qwen3",
     "to_json",
 ]

@@ -85,12 +85,12 @@ def _decode_union(members: list[typing.Any], data: object, where: str) -> object
     if data is None and type(None) in members:
         return None
     classes = {
-        member.__name__: member
-        for member in members
-        if isinstance(member, type) and dataclasses.is_dataclass(member)
+        member.__name__: member for member in members if isinstance(member, type) and dataclasses.is_dataclass(member)
     }
     if not classes:
         return _decode(next(member for member in members if member is not type(None)), data, where)
+    if len(classes) == 1:  # one class or nothing: no tag needed
+        return _decode_dataclass(next(iter(classes.values())), data, where)
     if not isinstance(data, dict) or data.get("kind") not in classes:
         kind = data.get("kind") if isinstance(data, dict) else data
         raise ConfigError(f"{where}.kind", kind, f"must be one of {', '.join(sorted(classes))}", "name the variant")

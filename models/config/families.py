@@ -1,12 +1,12 @@
-"""Families as data: what llama, gpt3 and gemma2 mean, and the sizes that were published.
+"""Families as data: what llama, gemma, qwen ... mean. A function takes sizes and returns a `ModelConfig`.
 
-Each function takes sizes and returns a `ModelConfig`; nothing here computes. Sizes: Llama 2 and 3 (Touvron et al. 2023,
-Dubey et al. 2024), GPT-3 (Brown et al. 2020; vocabulary and positions as in MaxText), Gemma 2 (Gemma Team 2024).
+Nothing here computes, and nothing that computes asks for a family. The published sizes are in `presets.py`.
+Sources: Llama 2 and 3 (Touvron et al. 2023, Dubey et al. 2024), GPT-3 (Brown et al. 2020), Gemma 1 to 3 (Gemma Team
+2024, 2024, 2025), Mistral 7B (Jiang et al. 2023), Qwen 2.5 and 3 (Qwen Team 2024, 2025), OLMo 3 (OLMo Team 2025).
 """
 
-import difflib
+import dataclasses
 
-from .errors import ConfigError
 from .schema import (
     Activation,
     Attention,
@@ -14,12 +14,27 @@ from .schema import (
     Layer,
     LayerNorm,
     LearnedPositions,
+    LinearScaling,
+    Llama3Scaling,
     Mlp,
     ModelConfig,
     Projection,
+    QkNorm,
     RmsNorm,
     Rope,
+    YarnScaling,
 )
+
+LLAMA3_SCALING = Llama3Scaling(factor=8.0, low_frequency_factor=1.0, high_frequency_factor=4.0, original_length=8192)
+PRE_NORMS = BlockNorms("pre_self_attention_layer_norm", None, "post_self_attention_layer_norm", None)
+GEMMA_NORMS = BlockNorms("pre_self_attention_norm", None, "pre_ffw_norm", None)
+SANDWICH_NORMS = BlockNorms("pre_self_attention_norm", "post_self_attention_norm", "pre_ffw_norm", "post_ffw_norm")
+POST_NORMS = BlockNorms(None, "post_self_attention_layer_norm", None, "post_mlp_layer_norm")
+
+
+def named(*layers: Layer) -> tuple[Layer, ...]:
+    """A cycle whose layers are modules of their own: `layers_0`, `layers_1`, ..."""
+    return tuple(dataclasses.replace(layer, name=f"layers_{index}") for index, layer in enumerate(layers))
 
 
 def llama(
@@ -30,7 +45,8 @@ def llama(
     heads: tuple[int, int],
     head_dim: int,
     hidden_dim: int,
-    max_timescale: float = 10_000.0,
+    rope: Rope = Rope(),  # noqa: B008 - frozen
+    tied_head: bool = False,
 ) -> ModelConfig:
     """Llama 2 and 3: pre-norm RMSNorm, SwiGLU, rotary grouped-query attention. `heads`: query heads, key heads."""
     return ModelConfig(
@@ -41,8 +57,47 @@ def llama(
         attention=Attention(num_heads=heads[0], num_kv_heads=heads[1], head_dim=head_dim),
         mlp=Mlp(hidden_dim=hidden_dim, activation=Activation.SILU, gated=True),
         norm=RmsNorm(epsilon=1e-5),
-        positions=Rope(max_timescale=max_timescale),
-        block_norms=BlockNorms("pre_self_attention_layer_norm", None, "post_self_attention_layer_norm", None),
+        positions=rope,
+        block_norms=PRE_NORMS,
+        tied_head=tied_head,
+    )
+
+
+def mistral(*, window: int | None = None, max_timescale: float = 1_000_000.0, **sizes) -> ModelConfig:
+    """Mistral: llama with a sliding window of `window` keys, or none (version 0.2 on)."""
+    return llama(rope=Rope(max_timescale=max_timescale), **sizes).replace(
+        family="mistral", cycle=(Layer(window=window),)
+    )
+
+
+def qwen2(*, max_timescale: float = 1_000_000.0, **sizes) -> ModelConfig:
+    """Qwen 2 and 2.5: llama with a bias on query, key and value."""
+    plain = llama(rope=Rope(max_timescale=max_timescale), **sizes)
+    attention = dataclasses.replace(plain.attention, qkv_bias=True)
+    return plain.replace(family="qwen2", attention=attention, norm=RmsNorm(epsilon=1e-6))
+
+
+def qwen3(*, max_timescale: float = 1_000_000.0, **sizes) -> ModelConfig:
+    """Qwen 3, dense: llama with a norm on each head's query and key."""
+    plain = llama(rope=Rope(max_timescale=max_timescale), **sizes)
+    attention = dataclasses.replace(plain.attention, qk_norm=QkNorm.HEAD)
+    return plain.replace(family="qwen3", attention=attention, norm=RmsNorm(epsilon=1e-6))
+
+
+def olmo3(*, window: int = 4096, scaling: YarnScaling | None = None, **sizes) -> ModelConfig:
+    """OLMo 3: norms after each part, a norm over all heads of query and key, three sliding layers to a full one.
+
+    Only the full layers' positions are scaled.
+    """
+    rope = Rope(max_timescale=500_000.0)
+    plain = llama(rope=dataclasses.replace(rope, scaling=scaling), **sizes)
+    sliding = Layer(window=window, rope=rope)
+    return plain.replace(
+        family="olmo3",
+        attention=dataclasses.replace(plain.attention, qk_norm=QkNorm.WIDTH),
+        norm=RmsNorm(epsilon=1e-6),
+        block_norms=POST_NORMS,
+        cycle=named(sliding, sliding, sliding, Layer()),
     )
 
 
@@ -57,14 +112,16 @@ def gpt3(
     position_length: int,
 ) -> ModelConfig:
     """GPT-3: LayerNorm and biases everywhere, learned positions, fused multi-head projection, tied head."""
+    attention = Attention(
+        num_heads=num_heads, num_kv_heads=num_heads, head_dim=head_dim, projection=Projection.FUSED,
+        qkv_bias=True, out_bias=True,
+    )  # fmt: skip
     return ModelConfig(
         family="gpt3",
         vocab_size=vocab_size,
         embed_dim=embed_dim,
         num_layers=num_layers,
-        attention=Attention(
-            num_heads=num_heads, num_kv_heads=num_heads, head_dim=head_dim, projection=Projection.FUSED, bias=True
-        ),
+        attention=attention,
         mlp=Mlp(hidden_dim=hidden_dim, activation=Activation.GELU, gated=False, bias=True, input_norm="mlp_layer_norm"),
         norm=LayerNorm(epsilon=1e-5, zero_centered=True),
         positions=LearnedPositions(length=position_length),
@@ -73,7 +130,7 @@ def gpt3(
     )
 
 
-def gemma2(
+def gemma(
     *,
     vocab_size: int,
     embed_dim: int,
@@ -81,83 +138,44 @@ def gemma2(
     heads: tuple[int, int],
     head_dim: int,
     hidden_dim: int,
-    window: int = 4096,
     query_scale: float | None = None,
 ) -> ModelConfig:
-    """Gemma 2: norms before and after each part, soft caps, pairs of a local and a global layer."""
+    """Gemma 1: head dim of its own, GeGLU, scales around one, scaled embedding, tied head."""
     return ModelConfig(
-        family="gemma2",
+        family="gemma",
         vocab_size=vocab_size,
         embed_dim=embed_dim,
         num_layers=num_layers,
-        attention=Attention(
-            num_heads=heads[0], num_kv_heads=heads[1], head_dim=head_dim, query_scale=query_scale, soft_cap=50.0
-        ),
+        attention=Attention(num_heads=heads[0], num_kv_heads=heads[1], head_dim=head_dim, query_scale=query_scale),
         mlp=Mlp(hidden_dim=hidden_dim, activation=Activation.GELU, gated=True),
         norm=RmsNorm(epsilon=1e-6, zero_centered=True),
         positions=Rope(),
-        block_norms=BlockNorms("pre_self_attention_norm", "post_self_attention_norm", "pre_ffw_norm", "post_ffw_norm"),
-        cycle=(Layer(window=window, suffix="_local"), Layer(suffix="_global")),
+        block_norms=GEMMA_NORMS,
         scale_embedding=True,
         tied_head=True,
+    )
+
+
+def gemma2(*, window: int = 4096, **sizes) -> ModelConfig:
+    """Gemma 2: norms before and after each part, soft caps, pairs of a local and a global layer."""
+    plain = gemma(**sizes)
+    return plain.replace(
+        family="gemma2",
+        attention=dataclasses.replace(plain.attention, soft_cap=50.0),
+        block_norms=SANDWICH_NORMS,
+        cycle=(Layer(window=window, suffix="_local"), Layer(suffix="_global")),
         final_soft_cap=30.0,
     )
 
 
-def presets() -> dict[str, ModelConfig]:
-    """Every preset by name: the published sizes and one tiny sibling of each family."""
-    return {
-        "llama-tiny": llama(vocab_size=97, embed_dim=32, num_layers=3, heads=(4, 2), head_dim=8, hidden_dim=48),
-        "llama2-7b": llama(
-            vocab_size=32_000, embed_dim=4096, num_layers=32, heads=(32, 32), head_dim=128, hidden_dim=11_008
-        ),
-        "llama3.1-8b": llama(
-            vocab_size=128_256,
-            embed_dim=4096,
-            num_layers=32,
-            heads=(32, 8),
-            head_dim=128,
-            hidden_dim=14_336,
-            max_timescale=500_000.0,
-        ),
-        "llama3.1-405b": llama(
-            vocab_size=128_256,
-            embed_dim=16_384,
-            num_layers=126,
-            heads=(128, 8),
-            head_dim=128,
-            hidden_dim=53_248,
-            max_timescale=500_000.0,
-        ),
-        "gpt3-tiny": gpt3(
-            vocab_size=89, embed_dim=32, num_layers=3, num_heads=4, head_dim=8, hidden_dim=64, position_length=64
-        ),
-        "gpt3-175b": gpt3(
-            vocab_size=50_304,
-            embed_dim=12_288,
-            num_layers=96,
-            num_heads=96,
-            head_dim=128,
-            hidden_dim=49_152,
-            position_length=16_384,
-        ),
-        "gemma2-tiny": gemma2(
-            vocab_size=101, embed_dim=32, num_layers=4, heads=(4, 2), head_dim=12, hidden_dim=48, window=5
-        ),
-        "gemma2-2b": gemma2(
-            vocab_size=256_128, embed_dim=2304, num_layers=26, heads=(8, 4), head_dim=256, hidden_dim=9216
-        ),
-    }
-
-
-def preset(name: str) -> ModelConfig:
-    """The preset of that name.
-
-    Raises:
-        ConfigError: with the nearest names, when there is none.
-    """
-    known = presets()
-    if name not in known:
-        close = difflib.get_close_matches(name, list(known), n=3, cutoff=0.4) or sorted(known)
-        raise ConfigError("preset", name, "does not exist", f"nearest: {', '.join(close)}")
-    return known[name]
+def gemma3(*, window: int = 1024, factor: float = 8.0, **sizes) -> ModelConfig:
+    """Gemma 3: five local layers to a global one, each kind with its own rotary base, norms on query and key."""
+    plain = gemma(**sizes)
+    local = Layer(window=window, rope=Rope(max_timescale=10_000.0))
+    return plain.replace(
+        family="gemma3",
+        attention=dataclasses.replace(plain.attention, qk_norm=QkNorm.HEAD),
+        positions=Rope(max_timescale=1_000_000.0, scaling=LinearScaling(factor)),
+        block_norms=SANDWICH_NORMS,
+        cycle=named(*[local] * 5, Layer()),
+    )

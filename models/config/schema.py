@@ -60,11 +60,62 @@ class LayerNorm:
     zero_centered: bool = False
 
 
+class QkNorm(_Word):
+    """A root-mean-square norm with a scale on query and key before rotation: over each head, or over all heads."""
+
+    HEAD = "head"
+    WIDTH = "width"
+
+
+@dataclasses.dataclass(frozen=True)
+class LinearScaling:
+    """Positions divided by `factor` (Chen et al. 2023, position interpolation)."""
+
+    factor: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Llama3Scaling:
+    """Llama 3.1: long wavelengths divided by `factor`, short ones kept, a linear blend between.
+
+    The bounds are `original_length / low_frequency_factor` and `original_length / high_frequency_factor`.
+    """
+
+    factor: float
+    low_frequency_factor: float
+    high_frequency_factor: float
+    original_length: int
+
+
+@dataclasses.dataclass(frozen=True)
+class YarnScaling:
+    """YaRN (Peng et al. 2023): interpolated and kept frequencies blended between the dimensions that turn `beta_slow`
+    and `beta_fast` times within `original_length`.
+
+    `truncate` rounds these dimensions to whole ones. `attention_factor` multiplies cosine and sine; `None` is
+    `0.1 ln(factor) + 1`.
+    """
+
+    factor: float
+    original_length: int
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    truncate: bool = True
+    attention_factor: float | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class Rope:
-    """Rotary positions on the two halves of each head, wavelengths up to `2 pi max_timescale`."""
+    """Rotary positions, wavelengths up to `2 pi max_timescale`.
+
+    The first `fraction` of each head turns, the rest is left. The pairs that turn together are the two halves of that
+    part, or neighbours if `interleaved`.
+    """
 
     max_timescale: float = 10_000.0
+    fraction: float = 1.0
+    interleaved: bool = False
+    scaling: LinearScaling | Llama3Scaling | YarnScaling | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +133,9 @@ class Attention:
     num_kv_heads: int
     head_dim: int
     projection: Projection = Projection.SEPARATE
-    bias: bool = False
+    qkv_bias: bool = False
+    out_bias: bool = False
+    qk_norm: QkNorm | None = None
     query_scale: float | None = None
     soft_cap: float | None = None
 
@@ -118,16 +171,32 @@ class BlockNorms:
 class Layer:
     """One layer of the repeating cycle. `window`: how many keys a query sees, itself included; `None` is all.
 
-    `suffix` ends the name of every part of the layer, so that a cycle's layers have names of their own (`_local`).
+    A cycle's layers have names of their own: `name` is a module around the layer's parts (`layers_0`), or `suffix` ends
+    the name of every part (`_local`). `rope` stands in for the model's own positions.
     """
 
     window: int | None = None
     suffix: str = ""
+    name: str | None = None
+    rope: Rope | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Stack:
+    """Blocks that follow each other: `length` turns of `cycle`, each its own module or, if `scanned`, all one.
+
+    Unscanned blocks are called by `names`; a scanned stack has one name and its parameters an axis `layers`.
+    """
+
+    names: tuple[str, ...]
+    cycle: tuple[Layer, ...]
+    length: int
+    scanned: bool
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """A decoder-only transformer. `num_layers` counts layers, a whole number of cycles of `cycle`."""
+    """A decoder-only transformer. `num_layers` counts layers; what the last whole cycle leaves is the remainder."""
 
     family: str
     vocab_size: int
@@ -155,8 +224,16 @@ class ModelConfig:
 
     @property
     def num_blocks(self) -> int:
-        """How many times the cycle repeats: the length of the scan."""
+        """How many times the whole cycle repeats: the length of the scan."""
         return self.num_layers // len(self.cycle)
+
+    @property
+    def stacks(self) -> tuple[Stack, ...]:
+        """The blocks in order: whole cycles, then the remainder as one block of its own that is never scanned."""
+        names = ("layers",) if self.scan_layers else tuple(f"layers_{index}" for index in range(self.num_blocks))
+        stacks = (Stack(names, self.cycle, self.num_blocks, self.scan_layers),)
+        remainder = self.cycle[: self.num_layers % len(self.cycle)]
+        return (*stacks, Stack(("layers_remainder",), remainder, 1, False)) if remainder else stacks
 
     @property
     def query_scale(self) -> float:

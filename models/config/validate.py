@@ -5,7 +5,7 @@ import typing
 from .errors import ConfigError
 
 if typing.TYPE_CHECKING:
-    from .schema import ModelConfig
+    from .schema import ModelConfig, Rope
 
 
 def validate(config: "ModelConfig") -> None:
@@ -36,7 +36,7 @@ def _sizes(config: "ModelConfig") -> None:
 
 
 def _attention(config: "ModelConfig") -> None:
-    from .schema import Projection, Rope
+    from .schema import Projection, QkNorm, RmsNorm
 
     attention = config.attention
     for field in ("num_heads", "num_kv_heads", "head_dim"):
@@ -55,8 +55,16 @@ def _attention(config: "ModelConfig") -> None:
             f"needs as many key heads as query heads, found {attention.num_kv_heads} and {attention.num_heads}",
             "set num_kv_heads = num_heads, or use Projection.SEPARATE",
         )
-    if isinstance(config.positions, Rope) and attention.head_dim % 2:
-        raise ConfigError("attention.head_dim", attention.head_dim, "must be even under Rope", "make it even")
+    for field, rope in _ropes(config):
+        turned = attention.head_dim * rope.fraction
+        if turned < 2 or turned % 2:
+            rule = f"must leave {field}.fraction = {rope.fraction} of it a whole even number of dimensions"
+            raise ConfigError("attention.head_dim", attention.head_dim, rule, "make that part even")
+    if attention.qk_norm is not None and not isinstance(config.norm, RmsNorm):
+        fix = "use an RmsNorm, or qk_norm=None"
+        raise ConfigError("attention.qk_norm", attention.qk_norm, "needs norm to be an RmsNorm", fix)
+    if attention.qk_norm is QkNorm.WIDTH and attention.projection is Projection.FUSED:
+        raise ConfigError("attention.qk_norm", attention.qk_norm, "needs separate projections", "use QkNorm.HEAD")
     _positive_or_none("attention.soft_cap", attention.soft_cap)
     if attention.query_scale is not None and attention.query_scale <= 0:
         raise ConfigError(
@@ -81,30 +89,57 @@ def _mlp(config: "ModelConfig") -> None:
         raise ConfigError("block_norms", norms, f"takes the name of the part {sorted(clash)[0]!r}", "rename the norm")
 
 
+def _ropes(config: "ModelConfig") -> "list[tuple[str, Rope]]":
+    """Every rotary description, with the field that holds it."""
+    from .schema import Rope
+
+    found = [(f"cycle[{index}].rope", layer.rope) for index, layer in enumerate(config.cycle)]
+    return [(field, rope) for field, rope in [("positions", config.positions), *found] if isinstance(rope, Rope)]
+
+
 def _positions(config: "ModelConfig") -> None:
     from .schema import LearnedPositions
 
     if isinstance(config.positions, LearnedPositions):
         _positive("positions.length", config.positions.length)
-    elif config.positions.max_timescale <= 1:
-        raise ConfigError(
-            "positions.max_timescale", config.positions.max_timescale, "must exceed 1", "10000.0 is usual"
-        )
+        for index, layer in enumerate(config.cycle):
+            if layer.rope is not None:
+                rule = "stands in for rotary positions, and the model's are learned"
+                raise ConfigError(f"cycle[{index}].rope", layer.rope, rule, "set it to None")
+    for field, rope in _ropes(config):
+        if rope.max_timescale <= 1:
+            raise ConfigError(f"{field}.max_timescale", rope.max_timescale, "must exceed 1", "10000.0 is usual")
+        if not 0 < rope.fraction <= 1:
+            raise ConfigError(f"{field}.fraction", rope.fraction, "must lie in (0, 1]", "1.0 turns the whole head")
+        if rope.scaling is not None:
+            _scaling(f"{field}.scaling", rope.scaling)
+
+
+def _scaling(field: str, scaling: typing.Any) -> None:
+    from .schema import Llama3Scaling, YarnScaling
+
+    if scaling.factor < 1:
+        raise ConfigError(f"{field}.factor", scaling.factor, "must be at least 1", "None leaves positions as they are")
+    if isinstance(scaling, Llama3Scaling | YarnScaling):
+        _positive(f"{field}.original_length", scaling.original_length)
+    if isinstance(scaling, Llama3Scaling) and not 0 < scaling.low_frequency_factor < scaling.high_frequency_factor:
+        bound = scaling.high_frequency_factor
+        rule = f"must be positive and below high_frequency_factor = {bound}"
+        raise ConfigError(f"{field}.low_frequency_factor", scaling.low_frequency_factor, rule, "1.0 and 4.0 are usual")
+    if isinstance(scaling, YarnScaling) and not 0 < scaling.beta_slow < scaling.beta_fast:
+        rule = f"must be positive and below beta_fast = {scaling.beta_fast}"
+        raise ConfigError(f"{field}.beta_slow", scaling.beta_slow, rule, "1.0 and 32.0 are usual")
 
 
 def _layers(config: "ModelConfig") -> None:
     if not config.cycle:
         raise ConfigError("cycle", config.cycle, "needs at least one layer", "(Layer(),) is the plain one")
-    suffixes = [layer.suffix for layer in config.cycle]
-    if len(set(suffixes)) < len(suffixes):
-        raise ConfigError("cycle", suffixes, "has two layers with the same suffix", "give each its own")
-    if config.num_layers % len(config.cycle):
-        raise ConfigError(
-            "num_layers",
-            config.num_layers,
-            f"must be a multiple of the cycle's {len(config.cycle)} layers",
-            "add or drop layers",
-        )
+    names = [(layer.name, layer.suffix) for layer in config.cycle]
+    if len(set(names)) < len(names):
+        raise ConfigError("cycle", names, "has two layers with the same name and suffix", "give each its own")
+    if config.num_layers < len(config.cycle):
+        rule = f"must hold the cycle's {len(config.cycle)} layers at least once"
+        raise ConfigError("num_layers", config.num_layers, rule, "add layers or shorten the cycle")
     for index, layer in enumerate(config.cycle):
         if layer.window is not None:
             _positive(f"cycle[{index}].window", layer.window)
