@@ -35,9 +35,9 @@ class Attention(nn.Module):
         """What the layer adds to its residual stream. In decode mode it reads and writes the cache."""
         config, attention = self.config, self.config.attention
         q_BTNH, k_BTKH, v_BTKH = self._project(x_BTD)
-        if isinstance(config.positions, Rope):
-            q_BTNH = ops.rotate(q_BTNH, positions_BT, max_timescale=config.positions.max_timescale)
-            k_BTKH = ops.rotate(k_BTKH, positions_BT, max_timescale=config.positions.max_timescale)
+        rope = self.layer.rope or config.positions
+        if isinstance(rope, Rope):
+            q_BTNH, k_BTKH = ops.rotate(q_BTNH, positions_BT, rope), ops.rotate(k_BTKH, positions_BT, rope)
         q_BTNH, k_BTKH, v_BTKH = constrain(q_BTNH, QUERY), constrain(k_BTKH, KEY), constrain(v_BTKH, KEY)
         if self.mode is Mode.DECODE:
             keys = self._cached(k_BTKH, v_BTKH, positions_BT, segments_BT)
@@ -65,7 +65,8 @@ class Attention(nn.Module):
 
     @nn.nowrap
     def _dense(self, name: str, shape: tuple[int, ...], axes: Axes, *, num_contracted: int = 1) -> Dense:
-        use_bias = self.config.attention.bias
+        attention = self.config.attention
+        use_bias = attention.out_bias if name == "out" else attention.qkv_bias
         return Dense(self.config, shape, axes, num_contracted=num_contracted, use_bias=use_bias, name=name)
 
     @nn.nowrap

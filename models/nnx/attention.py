@@ -38,28 +38,28 @@ class Attention(nnx.Module):
     def __init__(self, config: ModelConfig, layer: Layer, *, rules: Rules, rngs: nnx.Rngs) -> None:
         self.config = config
         self.window = layer.window
+        self.positions = layer.rope or config.positions
         self.rules = rules
         attention, embed = config.attention, (config.embed_dim,)
         heads = (attention.num_heads, attention.head_dim)
         key_heads = (attention.num_kv_heads, attention.head_dim)
-        shared = {"bias": attention.bias, "config": config, "rngs": rngs}
+        shared = {"bias": attention.qkv_bias, "config": config, "rngs": rngs}
         if attention.projection is Projection.FUSED:
             self.qkv_proj = Dense(embed, (3, *heads), ("embed", "qkv", "heads", "kv"), **shared)
         else:
             self.query = Dense(embed, heads, ("embed", "q_heads", "kv"), **shared)
             self.key = Dense(embed, key_heads, ("embed", "kv_heads", "kv_head_dim"), **shared)
             self.value = Dense(embed, key_heads, ("embed", "kv_heads", "kv_head_dim"), **shared)
-        self.out = Dense(heads, embed, ("heads", "kv", "embed"), **shared)
+        self.out = Dense(heads, embed, ("heads", "kv", "embed"), **{**shared, "bias": attention.out_bias})
 
     def __call__(
         self, x: Float[Array, "b t d"], context: Context, cache: LayerCache
     ) -> tuple[Float[Array, "b t d"], LayerCache]:
         """The attention output, and the cache with this call's keys and values written (empty in `Mode.TRAIN`)."""
         q_BTNH, k_BTKH, v_BTKH = self._project(x)
-        if isinstance(self.config.positions, Rope):
-            timescale = self.config.positions.max_timescale
-            q_BTNH = ops.rotate(q_BTNH, context.positions, max_timescale=timescale)
-            k_BTKH = ops.rotate(k_BTKH, context.positions, max_timescale=timescale)
+        if isinstance(self.positions, Rope):
+            q_BTNH = ops.rotate(q_BTNH, context.positions, self.positions)
+            k_BTKH = ops.rotate(k_BTKH, context.positions, self.positions)
         q_BTNH = constrain(q_BTNH, QUERY_AXES, self.rules)
         k_BTKH = constrain(k_BTKH, KEY_AXES, self.rules)
         v_BTKH = constrain(v_BTKH, KEY_AXES, self.rules)

@@ -1,25 +1,94 @@
-"""Rotary positions. Axes: `B` batch, `T` position, `N` heads, `H` head dim, `h` half of it."""
+"""Rotary positions and their scalings. Axes: `B` batch, `T` position, `N` heads, `H` head dim, `h` half of what turns.
+
+Frequencies are constants of the trace: computed in float64 by NumPy and rounded to float32 once, because a power in
+float32 errs by many roundings and a late position multiplies its error.
+"""
+
+import math
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
+from ..config import LinearScaling, Llama3Scaling, Rope, YarnScaling
 
-def rotate(
-    x_BTNH: Float[Array, "b t n h"], positions_BT: Int[Array, "b t"], *, max_timescale: float
-) -> Float[Array, "b t n h"]:
-    """Turn the pair `(x[i], x[i + H/2])` by the angle `position * max_timescale ** (-2 i / H)`.
+
+def rotate(x_BTNH: Float[Array, "b t n h"], positions_BT: Int[Array, "b t"], rope: Rope) -> Float[Array, "b t n h"]:
+    """Turn each pair of the first `rope.fraction` of the head by the angle `position * frequency` of that pair.
 
     Angles and products are float32: bfloat16 has no room for a position above 256.
 
-    Source: Su et al., "RoFormer", section 3.2, in the two-halves layout of GPT-NeoX and Llama.
+    Source: Su et al., "RoFormer", section 3.2; halves as pairs in GPT-NeoX and Llama.
     """
-    half_dim = x_BTNH.shape[-1] // 2
-    exponents_h = jnp.arange(half_dim, dtype=jnp.float32) / half_dim
-    frequencies_11h = (max_timescale**-exponents_h)[None, None, :]
+    dim = x_BTNH.shape[-1]
+    turning = int(dim * rope.fraction)
+    frequencies_11h = jnp.asarray(_frequencies(rope, turning), jnp.float32)[None, None, :]
     angles_BT1h = (positions_BT.astype(jnp.float32)[:, :, None] * frequencies_11h)[:, :, None, :]
     cos_BT1h, sin_BT1h = jnp.cos(angles_BT1h), jnp.sin(angles_BT1h)
-    first_BTNh, second_BTNh = jnp.split(x_BTNH.astype(jnp.float32), 2, axis=-1)
-    rotated_BTNH = jnp.concatenate(
-        [first_BTNh * cos_BT1h - second_BTNh * sin_BT1h, second_BTNh * cos_BT1h + first_BTNh * sin_BT1h], axis=-1
-    )
-    return rotated_BTNH.astype(x_BTNH.dtype)
+    if (amplitude := _amplitude(rope.scaling)) != 1.0:
+        cos_BT1h, sin_BT1h = amplitude * cos_BT1h, amplitude * sin_BT1h
+    first_BTNh, second_BTNh = _pairs(x_BTNH[..., :turning].astype(jnp.float32), rope.interleaved)
+    rotated = _unpaired(
+        first_BTNh * cos_BT1h - second_BTNh * sin_BT1h, second_BTNh * cos_BT1h + first_BTNh * sin_BT1h, rope.interleaved
+    ).astype(x_BTNH.dtype)
+    return rotated if turning == dim else jnp.concatenate([rotated, x_BTNH[..., turning:]], axis=-1)
+
+
+def _pairs(x: Array, interleaved: bool) -> tuple[Array, Array]:
+    if interleaved:
+        return x[..., 0::2], x[..., 1::2]
+    first, second = jnp.split(x, 2, axis=-1)
+    return first, second
+
+
+def _unpaired(first: Array, second: Array, interleaved: bool) -> Array:
+    if interleaved:
+        return jnp.stack([first, second], axis=-1).reshape(*first.shape[:-1], -1)
+    return jnp.concatenate([first, second], axis=-1)
+
+
+def _frequencies(rope: Rope, turning: int) -> np.ndarray:
+    """Radians a position, of each pair: `max_timescale ** (-2 i / turning)`, scaled."""
+    plain = rope.max_timescale ** -(np.arange(0, turning, 2, dtype=np.float64) / turning)
+    match rope.scaling:
+        case None:
+            return plain
+        case LinearScaling(factor):
+            return plain / factor
+        case Llama3Scaling() as scaling:
+            return _llama3(plain, scaling)
+        case YarnScaling() as scaling:
+            return _yarn(plain, scaling, rope.max_timescale)
+
+
+def _llama3(plain: np.ndarray, scaling: Llama3Scaling) -> np.ndarray:
+    """Source: Dubey et al., "The Llama 3 Herd of Models", with the constants of Meta's `apply_scaling`."""
+    turns = scaling.original_length * plain / (2 * math.pi)
+    low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
+    kept = np.clip((turns - low) / (high - low), 0.0, 1.0)
+    return kept * plain + (1.0 - kept) * plain / scaling.factor
+
+
+def _yarn(plain: np.ndarray, scaling: YarnScaling, max_timescale: float) -> np.ndarray:
+    """Source: Peng et al., "YaRN", section 3.2, with the ramp over dimensions of its reference code."""
+    turning = 2 * len(plain)
+
+    def dimension(turns: float) -> float:
+        """The pair that turns so often within the original length."""
+        return turning * math.log(scaling.original_length / (turns * 2 * math.pi)) / (2 * math.log(max_timescale))
+
+    low, high = dimension(scaling.beta_fast), dimension(scaling.beta_slow)
+    if scaling.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, turning - 1)
+    # The reference code's way out where the ramp is a step.
+    high += 0.001 if low == high else 0
+    interpolated = np.clip((np.arange(len(plain)) - low) / (high - low), 0.0, 1.0)
+    return (1.0 - interpolated) * plain + interpolated * plain / scaling.factor
+
+
+def _amplitude(scaling: LinearScaling | Llama3Scaling | YarnScaling | None) -> float:
+    """The factor on cosine and sine. Source: "YaRN", eq. 22: `0.1 ln(factor) + 1` on the softmax's argument, rooted."""
+    if not isinstance(scaling, YarnScaling):
+        return 1.0
+    return 0.1 * math.log(scaling.factor) + 1.0 if scaling.attention_factor is None else scaling.attention_factor

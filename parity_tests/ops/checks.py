@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from models.config import Activation
+from models.config import Activation, Rope
 
 from . import oracles
 from .bounds import FLOAT32, LIBRARY, U32, assert_equal, assert_within, float64, rounded, roundoff
@@ -97,18 +97,28 @@ def check_layer_norm(
     assert_within(out, truth, bound + _last(truth, dtype) + roundoff(dtype) * bound, dtype=dtype)
 
 
-def check_rotate(op: Op, x: jax.Array, positions: jax.Array, *, max_timescale: float) -> None:
-    """The angle errs as a power does: `ln(max_timescale)` roundings and a library call; the pair turns."""
+def check_rotate(op: Op, x: jax.Array, positions: jax.Array, rope: Rope) -> None:
+    """The angle has two roundings, of the frequency and of the product; then a library call; then the pair turns."""
     x64, positions64 = float64(x), np.asarray(positions)
-    half = x.shape[-1] // 2
-    frequencies = max_timescale ** (-np.arange(half) / half)
-    angles = np.abs(positions64)[:, :, None, None] * frequencies
-    turned = U32 * (angles * (math.log(max_timescale) + LIBRARY + 2) + LIBRARY + 3)
-    length = np.hypot(x64[..., :half], x64[..., half:])
-    bound = np.tile(turned * 2 * length, 2)
-    truth = oracles.rotate(x64, positions64, max_timescale=max_timescale)
-    out = _run(op, x, positions, max_timescale=max_timescale)
+    turning = round(x.shape[-1] * rope.fraction)
+    frequencies = [oracles.frequency(rope, i, turning) for i in range(turning // 2)]
+    angles = np.abs(positions64)[:, :, None, None] * np.asarray(frequencies)
+    turned = oracles.amplitude(rope) * U32 * (2 * angles + LIBRARY + 5)
+    truth = oracles.rotate(x64, positions64, rope)
+    bound = np.zeros(x.shape)
+    for first, second in _pairs(turning, rope.interleaved):
+        length = np.hypot(x64[..., first], x64[..., second])
+        bound[..., first], bound[..., second] = turned * 2 * length, turned * 2 * length
+    out = _run(op, x, positions, rope=rope)
     assert_within(out, truth, bound + _last(truth, x.dtype), dtype=x.dtype)
+    assert_equal(out[..., turning:], x64[..., turning:])
+
+
+def _pairs(turning: int, interleaved: bool) -> list[tuple[slice, slice]]:
+    """The dimensions that turn together."""
+    if interleaved:
+        return [(slice(0, turning, 2), slice(1, turning, 2))]
+    return [(slice(0, turning // 2), slice(turning // 2, turning))]
 
 
 def check_attention_mask(op: Op, *operands: jax.Array, window: int | None) -> None:

@@ -4,11 +4,12 @@ Arguments and names are the op's, without `dtype`: an oracle has one precision, 
 rounded as the op promises to round them. Slow on purpose; feed it small arrays.
 """
 
+import cmath
 import math
 
 import numpy as np
 
-from models.config import Activation
+from models.config import Activation, LinearScaling, Llama3Scaling, Rope, YarnScaling
 
 
 def embed(tokens: np.ndarray, table: np.ndarray) -> np.ndarray:
@@ -73,15 +74,70 @@ def layer_norm(
     return out
 
 
-def rotate(x: np.ndarray, positions: np.ndarray, *, max_timescale: float) -> np.ndarray:
-    """Each pair `(i, i + H/2)`, a complex number, times `exp(i angle)`. Source: Su et al., "RoFormer", eq. 13."""
-    half = x.shape[3] // 2
-    out = np.zeros(x.shape)
-    for b, t, n, i in np.ndindex(*x.shape[:3], half):
-        angle = float(positions[b, t]) / max_timescale ** (2 * i / x.shape[3])
-        turned = complex(x[b, t, n, i], x[b, t, n, i + half]) * complex(math.cos(angle), math.sin(angle))
-        out[b, t, n, i], out[b, t, n, i + half] = turned.real, turned.imag
+def rotate(x: np.ndarray, positions: np.ndarray, rope: Rope) -> np.ndarray:
+    """Each pair of what turns, a complex number, times `exp(i angle)`; the rest of the head stays as it is.
+
+    Source: Su et al., "RoFormer", eq. 13 (neighbours) and 34; GPT-NeoX for halves and for turning a part.
+    """
+    turning = round(x.shape[3] * rope.fraction)
+    out = np.array(x)
+    for b, t, n, i in np.ndindex(*x.shape[:3], turning // 2):
+        first, second = (2 * i, 2 * i + 1) if rope.interleaved else (i, i + turning // 2)
+        angle = float(positions[b, t]) * frequency(rope, i, turning)
+        turned = complex(x[b, t, n, first], x[b, t, n, second]) * cmath.rect(amplitude(rope), angle)
+        out[b, t, n, first], out[b, t, n, second] = turned.real, turned.imag
     return out
+
+
+def frequency(rope: Rope, i: int, turning: int) -> float:
+    """Radians a position of pair `i`. Source: "RoFormer", section 3.2.2, and the scaling's own paper."""
+    plain = 1.0 / rope.max_timescale ** (2 * i / turning)
+    match rope.scaling:
+        case LinearScaling(factor):
+            return plain / factor
+        case Llama3Scaling():
+            return _llama3_frequency(plain, rope.scaling)
+        case YarnScaling():
+            return _yarn_frequency(plain, i, turning, rope.max_timescale, rope.scaling)
+        case _:
+            return plain
+
+
+def _llama3_frequency(plain: float, scaling: Llama3Scaling) -> float:
+    """Source: Llama 3.1's `apply_scaling`, by wavelengths: long ones stretched, short ones kept, a blend between."""
+    wavelength = 2 * math.pi / plain
+    longest = scaling.original_length / scaling.low_frequency_factor
+    shortest = scaling.original_length / scaling.high_frequency_factor
+    if wavelength < shortest:
+        return plain
+    if wavelength > longest:
+        return plain / scaling.factor
+    smooth = (scaling.original_length / wavelength - scaling.low_frequency_factor) / (
+        scaling.high_frequency_factor - scaling.low_frequency_factor
+    )
+    return (1 - smooth) * plain / scaling.factor + smooth * plain
+
+
+def _yarn_frequency(plain: float, i: int, turning: int, base: float, scaling: YarnScaling) -> float:
+    """Source: "YaRN", definition 2 (NTK-by-parts), the ramp between dimensions as in the authors' code."""
+    ends = []
+    for turns in (scaling.beta_fast, scaling.beta_slow):
+        wavelength = scaling.original_length / turns
+        ends.append(turning / 2 * math.log(wavelength / (2 * math.pi), base))
+    kept, stretched = (math.floor(ends[0]), math.ceil(ends[1])) if scaling.truncate else ends
+    kept, stretched = max(kept, 0), min(stretched, turning - 1)
+    if kept == stretched:
+        stretched += 0.001
+    ramp = min(max((i - kept) / (stretched - kept), 0.0), 1.0)
+    return ramp * plain / scaling.factor + (1 - ramp) * plain
+
+
+def amplitude(rope: Rope) -> float:
+    """The length every pair gains. Source: "YaRN", eq. 22: `sqrt(1 / t) = 0.1 ln(s) + 1`."""
+    if not isinstance(rope.scaling, YarnScaling):
+        return 1.0
+    given = rope.scaling.attention_factor
+    return 0.1 * math.log(rope.scaling.factor) + 1.0 if given is None else given
 
 
 def attention_mask(

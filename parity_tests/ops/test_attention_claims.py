@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from models import ops
+from models.config import Rope
 
 from .bounds import DTYPES, float64
 from .inputs import Values, array
@@ -71,8 +72,8 @@ def test_rotated_products_depend_on_the_distance_alone() -> None:
     turned = [
         np.einsum(
             "BTNH,BTNH->BTN",
-            float64(ops.rotate(q[:, :, :2], index() + 9 + shift, max_timescale=100.0)),
-            float64(ops.rotate(k, index() + shift, max_timescale=100.0)),
+            float64(ops.rotate(q[:, :, :2], index() + 9 + shift, Rope(100.0))),
+            float64(ops.rotate(k, index() + shift, Rope(100.0))),
         )
         for shift in (0, 200)
     ]

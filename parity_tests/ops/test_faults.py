@@ -1,14 +1,15 @@
 """Each check against an oracle is shown able to fail: a planted fault in the op's place must be refused."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 from models import ops
-from models.config import Activation
+from models.config import Activation, LinearScaling, Llama3Scaling, Rope, YarnScaling
 
 from . import checks
 from .bounds import BFLOAT16, FLOAT32
@@ -26,7 +27,22 @@ def normal(seed: int, *shape: int, dtype: jnp.dtype = FLOAT32) -> jax.Array:
     return array(Values.NORMAL, seed, shape, dtype)
 
 
-# What each op is probed with. One probe per op, the same for the op and for its faults.
+# 32 pairs, so that the blends of Llama 3 and YaRN hold several frequencies each.
+SCALED = {
+    "part": Rope(10_000.0, fraction=0.25),
+    "neighbours": Rope(10_000.0, interleaved=True),
+    "linear": Rope(1_000_000.0, scaling=LinearScaling(8.0)),
+    "llama3": Rope(500_000.0, scaling=Llama3Scaling(8.0, 1.0, 4.0, 8192)),
+    "yarn": Rope(500_000.0, scaling=YarnScaling(8.0, 8192)),
+    "yarn whole": Rope(150_000.0, scaling=YarnScaling(32.0, 4096, truncate=False, attention_factor=0.75)),
+}
+
+
+def _scaled_probe(rope: Rope, op: Callable) -> None:
+    checks.check_rotate(op, normal(0, 1, 3, 1, 64), LATE[:1], rope)
+
+
+# What each op is probed with, the same for the op and for its faults; one probe per op, and one for each way to rotate.
 PROBES: dict[str, Callable[[Callable], None]] = {
     "embed": lambda op: checks.check_embed(op, TOKENS, normal(0, 7, 4), FLOAT32),
     "unembed": lambda op: checks.check_unembed(op, normal(0, 2, 3, 8, dtype=BFLOAT16), normal(1, 8, 8)),
@@ -40,7 +56,8 @@ PROBES: dict[str, Callable[[Callable], None]] = {
     "layer_norm": lambda op: checks.check_layer_norm(
         op, 1e-3 * normal(0, 2, 3, 8) + 1.0, normal(1, 8), normal(2, 8), epsilon=1e-6, zero_centered=True, dtype=FLOAT32
     ),
-    "rotate": lambda op: checks.check_rotate(op, normal(0, 2, 3, 2, 8, dtype=BFLOAT16), LATE, max_timescale=500_000.0),
+    "rotate": lambda op: checks.check_rotate(op, normal(0, 2, 3, 2, 8, dtype=BFLOAT16), LATE, Rope(500_000.0)),
+    **{f"rotate, {name}": functools.partial(_scaled_probe, rope) for name, rope in SCALED.items()},
     "attention_mask": lambda op: checks.check_attention_mask(op, POSITIONS, POSITIONS, SEGMENTS, SEGMENTS, window=2),
     "attend": lambda op: checks.check_attend(
         op, 3 * normal(0, 2, 4, 4, 8), normal(1, 2, 4, 2, 8), normal(2, 2, 4, 2, 8), CAUSAL, **ATTENTION
@@ -71,7 +88,6 @@ def _permuted(x: jax.Array) -> jax.Array:
     return x[:, :, ::-1]
 
 
-
 def _difference_of_squares(
     x: jax.Array, scale: jax.Array, bias: jax.Array, *, epsilon: float, zero_centered: bool, dtype: jnp.dtype
 ) -> jax.Array:
@@ -81,10 +97,21 @@ def _difference_of_squares(
     return (normed * (float(zero_centered) + scale)[None, None] + bias[None, None]).astype(dtype)
 
 
-def _interleaved(x: jax.Array, positions: jax.Array, *, max_timescale: float) -> jax.Array:
-    """Pairs (0, 1), (2, 3) ... of the original paper's layout."""
-    order = np.concatenate([np.arange(0, x.shape[-1], 2), np.arange(1, x.shape[-1], 2)])
-    return ops.rotate(x[..., order], positions, max_timescale=max_timescale)[..., np.argsort(order)]
+def _rope(**changes: object) -> Callable:
+    """Rotation that reads other words than it is given."""
+    return lambda x, positions, rope: ops.rotate(x, positions, dataclasses.replace(rope, **changes))
+
+
+def _scaling(**changes: object) -> Callable:
+    """Rotation that reads other words of the scaling."""
+    return lambda x, positions, rope: ops.rotate(
+        x, positions, dataclasses.replace(rope, scaling=dataclasses.replace(rope.scaling, **changes))
+    )
+
+
+def _last_part(x: jax.Array, positions: jax.Array, rope: Rope) -> jax.Array:
+    """The end of the head turns instead of its start."""
+    return ops.rotate(x[..., ::-1], positions, rope)[..., ::-1]
 
 
 def _in_bfloat16(op: Callable) -> Callable:
@@ -124,12 +151,29 @@ FAULTS: dict[tuple[str, str], Callable] = {
     ("layer_norm", "bias dropped"): lambda x, s, b, **kw: ops.layer_norm(x, s, jnp.zeros_like(b), **kw),
     ("layer_norm", "difference of squares"): _difference_of_squares,
     ("layer_norm", "unbiased variance"): lambda x, s, b, **kw: ops.layer_norm(x, s, b, **kw) * (7 / 8) ** 0.5,
-    ("rotate", "other base"): lambda x, p, max_timescale: ops.rotate(x, p, max_timescale=10_000.0),
-    ("rotate", "other direction"): lambda x, p, max_timescale: ops.rotate(x, -p, max_timescale=max_timescale),
-    ("rotate", "interleaved pairs"): _interleaved,
-    ("rotate", "positions in bfloat16"): lambda x, p, max_timescale: ops.rotate(
-        x, p.astype(BFLOAT16).astype(jnp.int32), max_timescale=max_timescale
+    ("rotate", "other base"): _rope(max_timescale=10_000.0),
+    ("rotate", "other direction"): lambda x, p, rope: ops.rotate(x, -p, rope),
+    ("rotate", "neighbours as pairs"): _rope(interleaved=True),
+    ("rotate", "positions in bfloat16"): lambda x, p, rope: ops.rotate(
+        x, p.astype(BFLOAT16).astype(jnp.int32), rope
     ),
+    ("rotate, part", "all of the head turns"): _rope(fraction=1.0),
+    ("rotate, part", "the other part turns"): _last_part,
+    ("rotate, neighbours", "halves as pairs"): _rope(interleaved=False),
+    ("rotate, neighbours", "base off by a ten-thousandth"): _rope(max_timescale=10_001.0),
+    ("rotate, linear", "not scaled"): _rope(scaling=None),
+    ("rotate, linear", "frequencies multiplied"): _rope(scaling=LinearScaling(0.25)),
+    ("rotate, llama3", "linear"): _rope(scaling=LinearScaling(8.0)),
+    ("rotate, llama3", "bounds swapped for others"): _scaling(low_frequency_factor=2.0),
+    ("rotate, llama3", "other high bound"): _scaling(high_frequency_factor=5.0),
+    ("rotate, llama3", "other original length"): _scaling(original_length=4096),
+    ("rotate, yarn", "linear"): _rope(scaling=LinearScaling(8.0)),
+    ("rotate, yarn", "not truncated"): _scaling(truncate=False),
+    ("rotate, yarn", "fast and slow one off"): _scaling(beta_slow=2.0),
+    ("rotate, yarn", "no attention factor"): _scaling(attention_factor=1.0),
+    ("rotate, yarn", "other original length"): _scaling(original_length=4096),
+    ("rotate, yarn whole", "truncated"): _scaling(truncate=True),
+    ("rotate, yarn whole", "attention factor of its own"): _scaling(attention_factor=None),
     ("attention_mask", "a query does not see itself"): lambda *a, window: _mask(*a, window=window, strict=True),
     ("attention_mask", "window one too wide"): lambda *a, window: _mask(*a, window=window, wide=True),
     ("attention_mask", "window forgotten"): lambda *a, window: ops.attention_mask(*a, window=None),
@@ -162,12 +206,15 @@ FAULTS: dict[tuple[str, str], Callable] = {
 }
 
 
-@pytest.mark.parametrize("name", ops.__all__)
-def test_the_op_itself_passes_its_probe(name: str) -> None:
-    if name in PROBES:
-        PROBES[name](getattr(ops, name))
-    else:
-        assert isinstance(getattr(ops, name), type), f"{name} is an op without a probe"
+@pytest.mark.parametrize("probe", PROBES, ids=lambda word: word.replace(" ", "-"))
+def test_the_op_itself_passes_its_probe(probe: str) -> None:
+    PROBES[probe](getattr(ops, probe.partition(",")[0]))
+
+
+def test_every_op_has_a_probe() -> None:
+    assert {probe.partition(",")[0] for probe in PROBES} == {
+        name for name in ops.__all__ if not isinstance(getattr(ops, name), type)
+    }
 
 
 @pytest.mark.parametrize(("name", "fault"), FAULTS, ids=lambda word: word.replace(" ", "-"))

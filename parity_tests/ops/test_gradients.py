@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models import ops
-from models.config import Activation
+from models.config import Activation, Rope, YarnScaling
 
 from . import oracles
 from .bounds import DTYPES, FLOAT32, U32, float64
@@ -80,12 +80,13 @@ def test_norm_gradients(zero_centered: bool) -> None:
     )
 
 
-def test_rotate_gradients() -> None:
+@pytest.mark.parametrize("rope", [Rope(100.0), Rope(100.0, 0.5, True, YarnScaling(4.0, 16))], ids=["plain", "scaled"])
+def test_rotate_gradients(rope: Rope) -> None:
     positions = jnp.asarray([[0, 3]], jnp.int32)
     check_gradients(
-        lambda x: ops.rotate(x, positions, max_timescale=100.0),
-        lambda x: oracles.rotate(x, np.asarray(positions), max_timescale=100.0),
-        [normal(0, 1, 2, 2, 4)],
+        lambda x: ops.rotate(x, positions, rope),
+        lambda x: oracles.rotate(x, np.asarray(positions), rope),
+        [normal(0, 1, 2, 2, 8)],
         count=64,
     )
 

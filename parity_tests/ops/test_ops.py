@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import ops
-from models.config import Activation
+from models.config import Activation, LinearScaling, Llama3Scaling, Rope, YarnScaling
 
-from . import checks
+from . import checks, oracles
 from .bounds import DTYPES
 from .inputs import Values, array, dtypes, few, seeds, values
 
@@ -96,17 +96,28 @@ def test_layer_norm_centres_and_divides_by_the_deviation(
     checks.check_layer_norm(ops.layer_norm, x, scale, bias, dtype=dtype, **settings)
 
 
+ROPES = (
+    Rope(100.0),
+    Rope(10_000.0, interleaved=True),
+    Rope(500_000.0, fraction=0.5),
+    Rope(1_000_000.0, scaling=LinearScaling(8.0)),
+    Rope(500_000.0, scaling=Llama3Scaling(8.0, 1.0, 4.0, 512)),
+    Rope(10_000.0, scaling=YarnScaling(4.0, 256)),
+    Rope(10_000.0, fraction=0.75, interleaved=True, scaling=YarnScaling(2.0, 64, 16.0, 2.0, False, 0.5)),
+)
+
+
 @few
 @given(
-    seed=seeds, kind=values, dtype=dtypes, max_timescale=st.sampled_from([100.0, 10_000.0, 500_000.0]),
+    seed=seeds, kind=values, dtype=dtypes, rope=st.sampled_from(ROPES),
     positions=st.lists(st.integers(0, 8191), min_size=6, max_size=6),
-    shape=st.sampled_from([(2, 3, 4, 8), (2, 3, 1, 2)]),
+    shape=st.sampled_from([(2, 3, 4, 8), (2, 3, 1, 16)]),
 )
 def test_rotate_turns_each_pair_by_its_angle(
-    seed: int, kind: Values, dtype: jnp.dtype, max_timescale: float, positions: list[int], shape: tuple[int, ...]
+    seed: int, kind: Values, dtype: jnp.dtype, rope: Rope, positions: list[int], shape: tuple[int, ...]
 ) -> None:
     positions_BT = jnp.asarray(positions, jnp.int32).reshape(2, 3)
-    checks.check_rotate(ops.rotate, array(kind, seed, shape, dtype), positions_BT, max_timescale=max_timescale)
+    checks.check_rotate(ops.rotate, array(kind, seed, shape, dtype), positions_BT, rope)
 
 
 @few
@@ -173,10 +184,18 @@ def test_write_cache_replaces_only_its_rows(
     checks.check_write_cache(ops.write_cache, cache.astype(dtype), new.astype(dtype), jnp.asarray(start, jnp.int32))
 
 
+@pytest.mark.parametrize("rope", ROPES, ids=repr)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_rotate_holds_at_position_500(dtype: jnp.dtype) -> None:
+def test_rotate_holds_at_position_500(dtype: jnp.dtype, rope: Rope) -> None:
     positions = jnp.asarray([[500, 499, 0], [1, 255, 257]], jnp.int32)
-    checks.check_rotate(ops.rotate, array(Values.NORMAL, 0, (2, 3, 2, 8), dtype), positions, max_timescale=1e4)
+    checks.check_rotate(ops.rotate, array(Values.NORMAL, 0, (2, 3, 2, 8), dtype), positions, rope)
+
+
+@pytest.mark.parametrize("rope", ROPES, ids=repr)
+def test_position_zero_only_gains_the_amplitude(rope: Rope) -> None:
+    x = array(Values.NORMAL, 0, (1, 1, 2, 8))
+    expected = x if rope.scaling is None else x.at[..., : int(8 * rope.fraction)].multiply(oracles.amplitude(rope))
+    np.testing.assert_array_equal(ops.rotate(x, jnp.zeros((1, 1), jnp.int32), rope), expected)
 
 
 def dot_generals(op: Callable, *operands: jax.Array) -> list[jax.extend.core.JaxprEqn]:
