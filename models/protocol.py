@@ -73,7 +73,8 @@ class Backend(typing.Protocol):
     ) -> Callable[[Params, Batch], tuple[Array, Intermediates]]:
         """`(params, batch) -> (logits, what the layers sowed by canonical name)`, dropout off.
 
-        `hidden_states` is the residual stream [b, t, d] after a layer, with a leading layer axis when scanned.
+        `hidden_states` is the residual stream [b, t, d] after a layer, with a leading layer axis when scanned. It lies
+        where the layer's parts lie: `decoder/layers/layers_0/hidden_states` for a layer with a name of its own.
         """
         ...
 
@@ -112,7 +113,7 @@ class Backend(typing.Protocol):
         ...
 
     def init_cache(self, config: ModelConfig, batch_size: int, length: int) -> Cache:
-        """An empty cache for `length` positions a row, by canonical name."""
+        """An empty cache for `length` positions a row, by canonical name: beside the parameters of its attention."""
         ...
 
     def prefill(

@@ -4,6 +4,8 @@ Shape letters: B batch, T query, S key, N query heads, K key heads, H head dim, 
 """
 
 import dataclasses
+import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +13,10 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import ops
-from ..config import Layer, ModelConfig, Projection, Rope
+from ..config import Layer, ModelConfig, Projection, QkNorm, Rope
 from ..protocol import Mode
 from ..sharding import Rules
-from .layers import Dense, constrain
+from .layers import Dense, RmsNorm, constrain
 
 QUERY_AXES = ("activation_batch_attn", "activation_length_attn", "activation_heads", "activation_kv")
 KEY_AXES = ("activation_batch_attn", "activation_length_attn", "activation_kv_heads", "activation_kv")
@@ -43,20 +45,30 @@ class Attention(nnx.Module):
         attention, embed = config.attention, (config.embed_dim,)
         heads = (attention.num_heads, attention.head_dim)
         key_heads = (attention.num_kv_heads, attention.head_dim)
-        shared = {"bias": attention.qkv_bias, "config": config, "rngs": rngs}
+        dense = functools.partial(Dense, config=config, rngs=rngs)
         if attention.projection is Projection.FUSED:
-            self.qkv_proj = Dense(embed, (3, *heads), ("embed", "qkv", "heads", "kv"), **shared)
+            self.qkv_proj = dense(embed, (3, *heads), ("embed", "qkv", "heads", "kv"), bias=attention.qkv_bias)
         else:
-            self.query = Dense(embed, heads, ("embed", "q_heads", "kv"), **shared)
-            self.key = Dense(embed, key_heads, ("embed", "kv_heads", "kv_head_dim"), **shared)
-            self.value = Dense(embed, key_heads, ("embed", "kv_heads", "kv_head_dim"), **shared)
-        self.out = Dense(heads, embed, ("heads", "kv", "embed"), **{**shared, "bias": attention.out_bias})
+            key_axes = ("embed", "kv_heads", "kv_head_dim")
+            self.query = dense(embed, heads, ("embed", "q_heads", "kv"), bias=attention.qkv_bias)
+            self.key = dense(embed, key_heads, key_axes, bias=attention.qkv_bias)
+            self.value = dense(embed, key_heads, key_axes, bias=attention.qkv_bias)
+        if attention.qk_norm is not None:
+            per_head = attention.qk_norm is QkNorm.HEAD
+            self.query_norm = RmsNorm(config, attention.head_dim if per_head else math.prod(heads))
+            self.key_norm = RmsNorm(config, attention.head_dim if per_head else math.prod(key_heads))
+        self.out = dense(heads, embed, ("heads", "kv", "embed"), bias=attention.out_bias)
 
     def __call__(
         self, x: Float[Array, "b t d"], context: Context, cache: LayerCache
     ) -> tuple[Float[Array, "b t d"], LayerCache]:
         """The attention output, and the cache with this call's keys and values written (empty in `Mode.TRAIN`)."""
         q_BTNH, k_BTKH, v_BTKH = self._project(x)
+        if self.config.attention.qk_norm is not None:
+            with jax.named_scope("query_norm"):
+                q_BTNH = self._normed(q_BTNH, self.query_norm)
+            with jax.named_scope("key_norm"):
+                k_BTKH = self._normed(k_BTKH, self.key_norm)
         if isinstance(self.positions, Rope):
             q_BTNH = ops.rotate(q_BTNH, context.positions, self.positions)
             k_BTKH = ops.rotate(k_BTKH, context.positions, self.positions)
@@ -87,6 +99,11 @@ class Attention(nnx.Module):
         with jax.named_scope("value"):
             v_BTKH = self.value(x)
         return q_BTNH, k_BTKH, v_BTKH
+
+    def _normed(self, x: Float[Array, "b t n h"], norm: RmsNorm) -> Float[Array, "b t n h"]:
+        if self.config.attention.qk_norm is QkNorm.HEAD:
+            return norm(x)
+        return norm(x.reshape(*x.shape[:2], -1)).reshape(x.shape)
 
     def _batch_mask(self, context: Context) -> Bool[Array, "b t t"]:
         index_BT = _indices(*context.segment_ids.shape)

@@ -1,8 +1,8 @@
-"""The stack of layers between the embedding and the head: one layer, one cycle of layers, the whole stack.
+"""The layers between the embedding and the head: one layer, one cycle of layers, the stacks of blocks.
 
 Scanned, the blocks are one module whose parameters are stacked on axis 1, and the loop is a `jax.lax.scan` over its
 split state: parameters and keys go in, only the activations and the cache come out. Unscanned, they are `layers_0`,
-`layers_1`, ...
+`layers_1`, ... What the last whole cycle leaves is a block of its own, `layers_remainder`, which is never scanned.
 Shape letters: B batch, T query, D model, V vocab, L blocks.
 """
 
@@ -18,7 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from .. import ops
-from ..config import LearnedPositions, ModelConfig, Remat
+from ..config import Layer, LearnedPositions, ModelConfig, Remat, Stack
 from ..sharding import Rules
 from .attention import Attention, Context, LayerCache
 from .layers import Dense, Dropout, Embed, constrain, make_norm
@@ -28,32 +28,54 @@ EMBED_AXES = ("activation_batch", "activation_norm_length", "activation_embed")
 LOGITS_AXES = ("activation_embed_and_logits_batch", "activation_norm_length", "activation_vocab")
 DRAWS_PER_LAYER = 2
 
-BlockCache = dict[str, LayerCache]
-Sown = dict[str, tuple[Array, ...]]
+PartCaches = dict[str, LayerCache]
+BlockCache = dict[str, typing.Any]
+Sown = dict[str, typing.Any]
 BlockOutput = tuple[BlockCache, Sown]
+
+
+class Parts(nnx.Module):
+    """The parts of a layer that has a name of its own. A layer without one puts its parts into the block."""
+
+
+def add_parts(holder: nnx.Module, config: ModelConfig, layer: Layer, *, rules: Rules, rngs: nnx.Rngs) -> None:
+    """Gives `holder` the parts of one layer: attention, MLP, dropout and norms, their names ending with its suffix."""
+    suffix = layer.suffix
+    setattr(holder, "self_attention" + suffix, Attention(config, layer, rules=rules, rngs=rngs))
+    setattr(holder, "mlp" + suffix, Mlp(config, rules=rules, rngs=rngs))
+    setattr(holder, "dropout" + suffix, Dropout(config.dropout_rate))
+    for name in dataclasses.astuple(config.block_norms):
+        if name is not None:
+            setattr(holder, name + suffix, make_norm(config))
 
 
 @dataclasses.dataclass(frozen=True)
 class DecoderLayer:
-    """One layer of a block's cycle: a view of the parts with its suffix. The block holds them, so names stay flat."""
+    """One layer of a block's cycle: a view of the parts with its suffix in their holder, so that names stay flat."""
 
-    block: "Block"
+    holder: nnx.Module
     suffix: str
+    config: ModelConfig
+    rules: Rules
 
     def __call__(
-        self, x: Float[Array, "b t d"], context: Context, cache: LayerCache, keys: tuple[Array | None, ...]
-    ) -> tuple[Float[Array, "b t d"], LayerCache]:
+        self, x: Float[Array, "b t d"], context: Context, caches: PartCaches, keys: tuple[Array | None, ...]
+    ) -> tuple[Float[Array, "b t d"], PartCaches]:
         """Attention, then the MLP, each between its norms and added to the residual stream."""
-        norms = self.block.config.block_norms
-        attended, cache = self._part("self_attention", self._norm(norms.pre_attention, x), context, cache)
+        norms, name = self.config.block_norms, "self_attention" + self.suffix
+        normed = self._norm(norms.pre_attention, x)
+        attended, cache = self._part("self_attention", normed, context, caches.get(name, {}))
         x = self._add(x, self._norm(norms.post_attention, attended), keys[0])
         hidden = self._part("mlp", self._norm(norms.pre_mlp, x))
-        return self._add(x, self._norm(norms.post_mlp, hidden), keys[1]), cache
+        x = self._add(x, self._norm(norms.post_mlp, hidden), keys[1])
+        if context.record:
+            self.holder.sow(nnx.Intermediate, "hidden_states" + self.suffix, x)
+        return x, {name: cache} if cache else {}
 
     def _part(self, word: str, *args: object) -> typing.Any:
         """What the part with this layer's suffix returns; an attention returns its cache too."""
         with jax.named_scope(word + self.suffix):
-            return getattr(self.block, word + self.suffix)(*args)
+            return getattr(self.holder, word + self.suffix)(*args)
 
     def _norm(self, name: str | None, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
         return x if name is None else self._part(name, x)
@@ -61,41 +83,43 @@ class DecoderLayer:
     def _add(
         self, x: Float[Array, "b t d"], branch: Float[Array, "b t d"], key: Key[Array, ""] | None
     ) -> Float[Array, "b t d"]:
-        return constrain(x + self._part("dropout", branch, key), EMBED_AXES, self.block.rules)
+        return constrain(x + self._part("dropout", branch, key), EMBED_AXES, self.rules)
 
 
 class Block(nnx.Module):
-    """One turn of the cycle: the parts of each of its layers, told apart by suffix."""
+    """One turn of a cycle: its layers' parts, each layer's in a module of the layer's name or told apart by suffix."""
 
-    def __init__(self, config: ModelConfig, *, rules: Rules, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: ModelConfig, cycle: tuple[Layer, ...], *, rules: Rules, rngs: nnx.Rngs) -> None:
         self.config = config
+        self.cycle = cycle
         self.rules = rules
-        for layer in config.cycle:
-            suffix = layer.suffix
-            setattr(self, "self_attention" + suffix, Attention(config, layer, rules=rules, rngs=rngs))
-            setattr(self, "mlp" + suffix, Mlp(config, rules=rules, rngs=rngs))
-            setattr(self, "dropout" + suffix, Dropout(config.dropout_rate))
-            for name in dataclasses.astuple(config.block_norms):
-                if name is not None:
-                    setattr(self, name + suffix, make_norm(config))
+        for layer in cycle:
+            if layer.name is not None and not hasattr(self, layer.name):
+                setattr(self, layer.name, Parts())
+            add_parts(self._holder(layer), config, layer, rules=rules, rngs=rngs)
 
     def __call__(
         self, x: Float[Array, "b t d"], context: Context, cache: BlockCache, key: Key[Array, ""] | None
     ) -> tuple[Float[Array, "b t d"], BlockCache]:
-        """Every layer of the cycle in turn. `cache` is by the attention's name; `key` feeds every dropout."""
-        cycle = self.config.cycle
-        num_draws = DRAWS_PER_LAYER * len(cycle)
+        """Every layer of the cycle in turn. `cache` is by module path; `key` feeds every dropout."""
+        num_draws = DRAWS_PER_LAYER * len(self.cycle)
         draws = [None] * num_draws if key is None else list(jax.random.split(key, num_draws))
-        written = {}
-        for index, layer in enumerate(cycle):
-            name = "self_attention" + layer.suffix
+        written: BlockCache = {}
+        for index, layer in enumerate(self.cycle):
             keys = tuple(draws[DRAWS_PER_LAYER * index : DRAWS_PER_LAYER * (index + 1)])
-            x, layer_cache = DecoderLayer(self, layer.suffix)(x, context, cache.get(name, {}), keys)
-            if layer_cache:
-                written[name] = layer_cache
-            if context.record:
-                self.sow(nnx.Intermediate, "hidden_states" + layer.suffix, x)
+            run = DecoderLayer(self._holder(layer), layer.suffix, self.config, self.rules)
+            if layer.name is None:
+                x, caches = run(x, context, cache, keys)
+                written |= caches
+            else:
+                with jax.named_scope(layer.name):
+                    x, caches = run(x, context, cache.get(layer.name, {}), keys)
+                if caches:
+                    written[layer.name] = written.get(layer.name, {}) | caches
         return x, written
+
+    def _holder(self, layer: Layer) -> nnx.Module:
+        return self if layer.name is None else getattr(self, layer.name)
 
 
 class Decoder(nnx.Module):
@@ -109,11 +133,9 @@ class Decoder(nnx.Module):
         self.dropout = Dropout(config.dropout_rate)
         if config.dropout_rate > 0:
             self.rngs = nnx.Rngs(dropout=rngs["dropout"])
-        if config.scan_layers:
-            self.layers = _stacked(config, rules, rngs)
-        else:
-            for index in range(config.num_blocks):
-                setattr(self, f"layers_{index}", Block(config, rules=rules, rngs=rngs))
+        for stack in config.stacks:
+            for name in stack.names:
+                setattr(self, name, _make_block(config, stack, rules, rngs))
         self.decoder_norm = make_norm(config)
         if not config.tied_head:
             shapes = (config.embed_dim,), (config.vocab_size,)
@@ -133,8 +155,7 @@ class Decoder(nnx.Module):
         x = constrain(x, EMBED_AXES, self.rules)
         with jax.named_scope("dropout"):
             x = self.dropout(x, None if keys is None else keys[0])
-        run = self._scan if self.config.scan_layers else self._unroll
-        x, left = run(x, context, cache, None if keys is None else keys[1:])
+        x, left = self._run_stacks(x, context, cache, keys)
         with jax.named_scope("decoder_norm"):
             return self.decoder_norm(x), left
 
@@ -153,39 +174,54 @@ class Decoder(nnx.Module):
         """One key for the embedding, then one per block, all from a single draw of the stream."""
         if deterministic or self.config.dropout_rate == 0:
             return None
-        return jax.random.split(self.rngs.dropout(), 1 + self.config.num_blocks)
+        return jax.random.split(self.rngs.dropout(), 1 + sum(stack.length for stack in self.config.stacks))
+
+    def _run_stacks(
+        self, x: Array, context: Context, cache: dict[str, BlockCache], keys: Array | None
+    ) -> tuple[Array, dict[str, BlockOutput]]:
+        left: dict[str, BlockOutput] = {}
+        first = 1  # key 0 is the embedding's
+        for stack in self.config.stacks:
+            own_keys = None if keys is None else keys[first : first + stack.length]
+            run = self._scan if stack.scanned else self._unroll
+            x, outputs = run(stack, x, context, cache, own_keys)
+            left |= outputs
+            first += stack.length
+        return x, left
 
     def _scan(
-        self, x: Array, context: Context, cache: dict[str, BlockCache], keys: Array | None
+        self, stack: Stack, x: Array, context: Context, cache: dict[str, BlockCache], keys: Array | None
     ) -> tuple[Array, dict[str, BlockOutput]]:
-        graphdef, params = nnx.split(self.layers)
+        (name,) = stack.names
+        graphdef, params = nnx.split(getattr(self, name))
         params = jax.tree.map(lambda stacked: jnp.moveaxis(stacked, 1, 0), params)
-        step = _rematerialised(functools.partial(_run, graphdef, context), self.config)
-        with jax.named_scope("layers"):
-            x, left = jax.lax.scan(step, x, (params, cache.get("layers", {}), keys))
-        return x, {"layers": left}
+        step = _rematerialised(functools.partial(_run, graphdef, context), self.config.remat, prevent_cse=False)
+        with jax.named_scope(name):
+            x, left = jax.lax.scan(step, x, (params, cache.get(name, {}), keys))
+        return x, {name: left}
 
     def _unroll(
-        self, x: Array, context: Context, cache: dict[str, BlockCache], keys: Array | None
+        self, stack: Stack, x: Array, context: Context, cache: dict[str, BlockCache], keys: Array | None
     ) -> tuple[Array, dict[str, BlockOutput]]:
         left = {}
-        for index in range(self.config.num_blocks):
-            name = f"layers_{index}"
+        for index, name in enumerate(stack.names):
             graphdef, params = nnx.split(getattr(self, name))
-            step = _rematerialised(functools.partial(_run, graphdef, context), self.config)
+            step = _rematerialised(functools.partial(_run, graphdef, context), self.config.remat, prevent_cse=True)
             with jax.named_scope(name):
                 key = None if keys is None else keys[index]
                 x, left[name] = step(x, (params, cache.get(name, {}), key))
         return x, left
 
 
-def _stacked(config: ModelConfig, rules: Rules, rngs: nnx.Rngs) -> Block:
-    """All blocks as one module, each with its own initial values; `layers` becomes axis 1 of every parameter."""
+def _make_block(config: ModelConfig, stack: Stack, rules: Rules, rngs: nnx.Rngs) -> Block:
+    """One block; of a scanned stack all in one module, each with its own initial values, `layers` axis 1 of each."""
+    if not stack.scanned:
+        return Block(config, stack.cycle, rules=rules, rngs=rngs)
     create = nnx.vmap(
-        lambda key: Block(config, rules=rules, rngs=nnx.Rngs(params=key)), out_axes=1,
+        lambda key: Block(config, stack.cycle, rules=rules, rngs=nnx.Rngs(params=key)), out_axes=1,
         transform_metadata={nnx.PARTITION_NAME: "layers"},
     )
-    return create(jax.random.split(rngs.params(), config.num_blocks))
+    return create(jax.random.split(rngs.params(), stack.length))
 
 
 def _run(graphdef: nnx.GraphDef, context: Context, x: Array, xs: tuple) -> tuple[Array, BlockOutput]:
@@ -199,12 +235,12 @@ def _run(graphdef: nnx.GraphDef, context: Context, x: Array, xs: tuple) -> tuple
     return x, (written, nnx.to_pure_dict(sown))
 
 
-def _rematerialised(step: Callable, config: ModelConfig) -> Callable:
+def _rematerialised(step: Callable, remat: Remat, *, prevent_cse: bool) -> Callable:
     """`step` under the remat policy. Inside a scan nothing can be merged across steps, so CSE need not be prevented."""
-    if config.remat is Remat.NONE:
+    if remat is Remat.NONE:
         return step
     policies = {
         Remat.FULL: jax.checkpoint_policies.nothing_saveable,
         Remat.SAVE_DOTS: jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims,
     }
-    return jax.checkpoint(step, policy=policies[config.remat], prevent_cse=not config.scan_layers)
+    return jax.checkpoint(step, policy=policies[remat], prevent_cse=prevent_cse)

@@ -36,13 +36,13 @@ def constrain(x: Array, axes: tuple[str, ...], rules: Rules) -> Array:
 
 
 class RmsNorm(nnx.Module):
-    """Root-mean-square norm with a learned scale."""
+    """Root-mean-square norm over the last axis, of length `size`, with a learned scale."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, size: int) -> None:
         self.config = config
-        self.scale = param(_initial_scale(config), ("norm",))
+        self.scale = param(_initial_scale(config, size), ("norm",))
 
-    def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
+    def __call__(self, x: Float[Array, "*b d"]) -> Float[Array, "*b d"]:
         norm = self.config.norm
         return ops.rms_norm(
             x, self.scale[...], epsilon=norm.epsilon, zero_centered=norm.zero_centered,
@@ -55,7 +55,7 @@ class LayerNorm(nnx.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         self.config = config
-        self.scale = param(_initial_scale(config), ("norm",))
+        self.scale = param(_initial_scale(config, config.embed_dim), ("norm",))
         self.bias = param(jnp.zeros((config.embed_dim,), jnp.dtype(config.weight_dtype)), ("norm",))
 
     def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
@@ -66,14 +66,16 @@ class LayerNorm(nnx.Module):
         )
 
 
-def _initial_scale(config: ModelConfig) -> Float[Array, " d"]:
+def _initial_scale(config: ModelConfig, size: int) -> Float[Array, " d"]:
     fill = 0.0 if config.norm.zero_centered else 1.0
-    return jnp.full((config.embed_dim,), fill, jnp.dtype(config.weight_dtype))
+    return jnp.full((size,), fill, jnp.dtype(config.weight_dtype))
 
 
 def make_norm(config: ModelConfig) -> RmsNorm | LayerNorm:
     """The norm that `config.norm` describes, over the model axis."""
-    return {schema.RmsNorm: RmsNorm, schema.LayerNorm: LayerNorm}[type(config.norm)](config)
+    if isinstance(config.norm, schema.RmsNorm):
+        return RmsNorm(config, config.embed_dim)
+    return LayerNorm(config)
 
 
 class Dense(nnx.Module):

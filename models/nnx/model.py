@@ -47,7 +47,7 @@ class Transformer(nnx.Module):
         deterministic: bool = True,
         record: bool = False,
     ) -> Output:
-        """Logits of every position. `cache` is by block name, then by the attention's name; `Mode.DECODE` needs it."""
+        """Logits of every position. `cache` is by block name, then by path in the block; `Mode.DECODE` needs it."""
         if positions is None:
             positions = jnp.broadcast_to(jnp.arange(tokens.shape[1], dtype=jnp.int32), tokens.shape)
         if segment_ids is None:

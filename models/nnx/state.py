@@ -6,6 +6,7 @@ poured into it. What leaves this package by name is a flat dict; what a train st
 
 import dataclasses
 import functools
+import itertools
 import typing
 
 import jax
@@ -150,12 +151,12 @@ def param_specs(config: ModelConfig) -> dict[str, ParamSpec]:
 def empty_cache(config: ModelConfig, batch_size: int, length: int) -> Cache:
     """Zeros for `length` positions a row. Segment 0 marks a slot that nothing was written to."""
     heads = (config.attention.num_kv_heads, config.attention.head_dim)
-    slots = (config.num_blocks, batch_size, length) if config.scan_layers else (batch_size, length)
-    blocks = ["layers"] if config.scan_layers else [f"layers_{index}" for index in range(config.num_blocks)]
     cache = {}
-    for block in blocks:
-        for layer in config.cycle:
-            prefix = f"decoder/{block}/self_attention{layer.suffix}"
+    for stack in config.stacks:
+        slots = (stack.length, batch_size, length) if stack.scanned else (batch_size, length)
+        for block, layer in itertools.product(stack.names, stack.cycle):
+            path = [block, layer.name, f"self_attention{layer.suffix}"]
+            prefix = "/".join(["decoder", *(word for word in path if word is not None)])
             for name in ("cached_key", "cached_value"):
                 cache[f"{prefix}/{name}"] = jnp.zeros(slots + heads, jnp.dtype(config.dtype))
             cache[f"{prefix}/cached_segment_ids"] = jnp.zeros(slots, jnp.int32)
@@ -163,7 +164,7 @@ def empty_cache(config: ModelConfig, batch_size: int, length: int) -> Cache:
 
 
 def nest_cache(cache: Cache) -> dict:
-    """The cache as the decoder takes it: by block, by attention, by variable."""
+    """The cache as the decoder takes it: by block, by layer if it has a name, by attention, by variable."""
     return traverse_util.unflatten_dict(cache, sep="/")["decoder"]
 
 
@@ -172,8 +173,7 @@ def flatten_cache(cache: dict) -> Cache:
     return typing.cast(Cache, traverse_util.flatten_dict({"decoder": cache}, sep="/"))  # text keys, by `sep`
 
 
-def flatten_sown(sown: dict[str, dict[str, tuple[Array, ...]]]) -> Intermediates:
-    """What each block sowed, once each, by canonical name."""
-    return {
-        f"decoder/{block}/{name}": value for block, values in sown.items() for name, (value,) in values.items()
-    }
+def flatten_sown(sown: dict[str, dict]) -> Intermediates:
+    """What each layer sowed, once each, by canonical name."""
+    flat = typing.cast(dict[str, tuple[Array]], traverse_util.flatten_dict({"decoder": sown}, sep="/"))
+    return {name: value for name, (value,) in flat.items()}
