@@ -34,10 +34,6 @@ Sown = dict[str, typing.Any]
 BlockOutput = tuple[BlockCache, Sown]
 
 
-class Parts(nnx.Module):
-    """The parts of a layer that has a name of its own. A layer without one puts its parts into the block."""
-
-
 def add_parts(holder: nnx.Module, config: ModelConfig, layer: Layer, *, rules: Rules, rngs: nnx.Rngs) -> None:
     """Gives `holder` the parts of one layer: attention, MLP, dropout and norms, their names ending with its suffix."""
     suffix = layer.suffix
@@ -95,7 +91,7 @@ class Block(nnx.Module):
         self.rules = rules
         for layer in cycle:
             if layer.name is not None and not hasattr(self, layer.name):
-                setattr(self, layer.name, Parts())
+                setattr(self, layer.name, nnx.Module())
             add_parts(self._holder(layer), config, layer, rules=rules, rngs=rngs)
 
     def __call__(
