@@ -1,6 +1,7 @@
 """Grouped-query self-attention, over the batch alone or over a cache of earlier keys.
 
-B batch, T query position, S key position, N query heads, K key heads, H head dim, D model.
+B batch, T query position, S key position, N query heads, K key heads, H head dim, D model,
+W heads times head dim.
 """
 
 import typing
@@ -11,9 +12,9 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import ops
-from ..config import Layer, ModelConfig, Projection, Rope
+from ..config import Layer, ModelConfig, Projection, QkNorm, Rope
 from ..protocol import Mode
-from .layers import Axes, Dense, constrain
+from .layers import Axes, Dense, RmsNorm, constrain
 
 QUERY = ("activation_batch_attn", "activation_length_attn", "activation_heads", "activation_kv")
 KEY = ("activation_batch_attn", "activation_length_attn", "activation_kv_heads", "activation_kv")
@@ -22,7 +23,7 @@ CACHED_SEGMENTS = ("cache_batch", "cache_sequence")
 
 
 class Attention(nn.Module):
-    """Projections, rotary positions, attention under the layer's window, output projection."""
+    """Projections, their norms, rotary positions, attention under the layer's window, output projection."""
 
     config: ModelConfig
     layer: Layer
@@ -35,6 +36,7 @@ class Attention(nn.Module):
         """What the layer adds to its residual stream. In decode mode it reads and writes the cache."""
         config, attention = self.config, self.config.attention
         q_BTNH, k_BTKH, v_BTKH = self._project(x_BTD)
+        q_BTNH, k_BTKH = self._norm("query_norm", q_BTNH), self._norm("key_norm", k_BTKH)
         rope = self.layer.rope or config.positions
         if isinstance(rope, Rope):
             q_BTNH, k_BTKH = ops.rotate(q_BTNH, positions_BT, rope), ops.rotate(k_BTKH, positions_BT, rope)
@@ -68,6 +70,18 @@ class Attention(nn.Module):
         attention = self.config.attention
         use_bias = attention.out_bias if name == "out" else attention.qkv_bias
         return Dense(self.config, shape, axes, num_contracted=num_contracted, use_bias=use_bias, name=name)
+
+    @nn.nowrap
+    def _norm(self, name: str, x_BTNH: Float[Array, "b t n h"]) -> Float[Array, "b t n h"]:
+        """The heads normed each on its own or all as one vector, or as they are."""
+        match self.config.attention.qk_norm:
+            case None:
+                return x_BTNH
+            case QkNorm.HEAD:
+                return RmsNorm(self.config, name=name)(x_BTNH)
+            case QkNorm.WIDTH:
+                wide_BTW = x_BTNH.reshape(*x_BTNH.shape[:2], -1)
+                return RmsNorm(self.config, name=name)(wide_BTW).reshape(x_BTNH.shape)
 
     @nn.nowrap
     def _cached(

@@ -57,9 +57,10 @@ class DecoderLayer:
 
 
 class Block(nn.Module):
-    """One cycle of layers: the body of the scan."""
+    """One cycle of layers: the body of the scan. A layer with a name of its own is a block of that name inside it."""
 
     config: ModelConfig
+    cycle: tuple[Layer, ...]
     mode: Mode
     deterministic: bool
 
@@ -68,10 +69,15 @@ class Block(nn.Module):
         self, x_BTD: Float[Array, "b t d"], positions_BT: Int[Array, "b t"], segments_BT: Int[Array, "b t"]
     ) -> tuple[Float[Array, "b t d"], None]:
         """The residual stream as the scan's carry, and no output for each step."""
-        for layer in self.config.cycle:
-            run = DecoderLayer(self.config, layer, self.mode, self.deterministic)
-            x_BTD = run(x_BTD, positions_BT, segments_BT)
-            self.sow("intermediates", f"hidden_states{layer.suffix}", x_BTD)
+        inputs = (positions_BT, segments_BT)
+        for layer in self.cycle:
+            if layer.name is None:
+                x_BTD = DecoderLayer(self.config, layer, self.mode, self.deterministic)(x_BTD, *inputs)
+                self.sow("intermediates", f"hidden_states{layer.suffix}", x_BTD)
+            else:
+                inner = (dataclasses.replace(layer, name=None),)
+                block = Block(self.config, inner, self.mode, self.deterministic, name=layer.name)
+                x_BTD, _ = block(x_BTD, *inputs)
         return x_BTD, None
 
 
@@ -125,11 +131,11 @@ class Decoder(nn.Module):
         self, x_BTD: Float[Array, "b t d"], positions_BT: Int[Array, "b t"], segments_BT: Int[Array, "b t"]
     ) -> Float[Array, "b t d"]:
         config = self.config
-        names = ["layers"] if config.scan_layers else [f"layers_{index}" for index in range(config.num_blocks)]
-        block = _lifted_block(config.remat, config.num_blocks if config.scan_layers else None)
-        for name in names:
-            run = block(config, self.mode, self.deterministic, name=name)
-            x_BTD, _ = run(x_BTD, positions_BT, segments_BT)
+        for stack in config.stacks:
+            block = _lifted_block(config.remat, stack.length if stack.scanned else None)
+            for name in stack.names:
+                run = block(config, stack.cycle, self.mode, self.deterministic, name=name)
+                x_BTD, _ = run(x_BTD, positions_BT, segments_BT)
         return x_BTD
 
     @nn.nowrap

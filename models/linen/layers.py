@@ -65,18 +65,18 @@ def _scale_init(*, zero_centered: bool) -> Initializer:
 
 
 class RmsNorm(nn.Module):
-    """Root-mean-square norm over the model axis, with the constants of `config.norm`."""
+    """Root-mean-square norm over the last axis, with the constants of `config.norm`."""
 
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x_BTD: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
+    def __call__(self, x: Float[Array, "b t *n d"]) -> Float[Array, "b t *n d"]:
         """The normed `x`, in the compute dtype."""
         config, norm = self.config, self.config.norm
         init = _scale_init(zero_centered=norm.zero_centered)
-        scale_D = declare(self, "scale", init, x_BTD.shape[-1:], ("norm",), config.weight_dtype)
+        scale_D = declare(self, "scale", init, x.shape[-1:], ("norm",), config.weight_dtype)
         return ops.rms_norm(
-            x_BTD, scale_D, epsilon=norm.epsilon, zero_centered=norm.zero_centered, dtype=dtype_of(config.dtype)
+            x, scale_D, epsilon=norm.epsilon, zero_centered=norm.zero_centered, dtype=dtype_of(config.dtype)
         )
 
 
