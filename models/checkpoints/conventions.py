@@ -1,27 +1,35 @@
-"""What the numbers in a MaxText checkpoint mean in our words: the same tree under other conventions.
+"""What the names and numbers in a MaxText checkpoint mean in our words: the same tree under other conventions.
 
 Facts, each read in MaxText's sources (2026):
 
 * Separate query kernels are stored divided by `sqrt(head_dim)`: `layers/attentions.py` (`init_query_w`) folds the
   factor into the initializer, `checkpoint_conversion` folds it into imported weights, and the forward pass multiplies
-  by nothing unless `query_pre_attn_scalar` is set, which neither llama nor gemma2 does. So `query_scale` is 1 there.
+  by nothing unless `query_pre_attn_scalar` is set, which llama, mistral, gemma and gemma2 never do. So `query_scale` is
+  1 there. Models with a norm or a bias on the query (gemma3, qwen2, qwen3, olmo3) do set it: their kernels are plain.
 * gpt3's fused projection is stored plain: `models/gpt3.py` divides the query by `sqrt(head_dim)` as it runs.
-* Llama's and gemma2's RMSNorm multiply by the stored scale (`layers/normalizations.py`, `scale_offset = 0`), so
-  gemma2's scales are stored with their one added. gpt3's LayerNorm adds the one itself (`Gpt3LayerNorm`: `scale + 1`).
-* gemma2's token table is stored multiplied by `sqrt(embed_dim)` and read without a factor; the tied head divides its
-  logits by `sqrt(embed_dim)` (`normalize_embedding_logits`, true by default). Ours multiplies as it reads and never
-  divides, so this table is rescaled on the way: no config alone could say it, since both ends read the one table.
-* gpt3 sets `normalize_embedding_logits` to false and scales nothing.
+* RMSNorm multiplies by the stored scale (`layers/normalizations.py`, `scale_offset = 0`), so the scales of gemma 1 to
+  3, those of query and key included, are stored with their one added. gpt3's LayerNorm adds the one itself
+  (`Gpt3LayerNorm`: `scale + 1`).
+* The token table of gemma 1 to 3 is stored multiplied by `sqrt(embed_dim)` and read without a factor; the tied head
+  divides its logits by `sqrt(embed_dim)` (`normalize_embedding_logits`, true by default). Ours multiplies as it reads
+  and never divides, so this table is rescaled on the way: no config alone could say it, since both ends read the one
+  table.
+* gpt3, qwen2, qwen3 and olmo3 set `normalize_embedding_logits` to false and scale nothing.
 * The tied head rounds its table to bfloat16 in every dtype (`attend_on_embedding`). That is arithmetic, not a stored
   number: the logits of a tied float32 model differ from MaxText's by that rounding.
+* Unscanned, layers that are modules of their own in a block (gemma3, olmo3) are numbered through: `layers_7` and no
+  blocks (`layers/decoders.py`). gemma2's pairs are blocks there as here.
+* The model whose query and key are normed over all heads (`model_name.startswith("olmo3")` in `layers/attentions.py`)
+  calls its attention `attention` (`models/olmo3.py`), all others `self_attention`.
 """
 
 import dataclasses
+import functools
 import pathlib
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-from ..config import ModelConfig, Projection
+from ..config import ModelConfig, Projection, QkNorm
 from .store import load
 
 if typing.TYPE_CHECKING:
@@ -32,22 +40,46 @@ TOKEN_TABLE = "token_embedder/embedding"
 
 @dataclasses.dataclass(frozen=True)
 class Convention:
-    """The config under which MaxText's stored weights mean the same model, once `factors` have multiplied them."""
+    """The config under which MaxText's stored weights mean the same model, once `factors` have multiplied them.
+
+    `rename` turns our name of a parameter into the one it is stored under.
+    """
 
     config: ModelConfig
     factors: Mapping[str, float]
+    rename: Callable[[str], str]
 
 
 def maxtext_convention(config: ModelConfig) -> Convention:
     """How to read weights that MaxText stored for the model of `config`."""
     attention, norm = config.attention, config.norm
-    fused = attention.projection is Projection.FUSED
-    if not fused:
-        attention = dataclasses.replace(attention, query_scale=1.0)
+    if attention.projection is not Projection.FUSED:
         norm = dataclasses.replace(norm, zero_centered=False)
+        if attention.qk_norm is None and not attention.qkv_bias:
+            attention = dataclasses.replace(attention, query_scale=1.0)
     rescaled = config.scale_embedding and config.tied_head
     factors = {TOKEN_TABLE: config.embed_dim**-0.5} if rescaled else {}
-    return Convention(config.replace(attention=attention, norm=norm), factors)
+    changed = config.replace(attention=attention, norm=norm)
+    return Convention(changed, factors, functools.partial(maxtext_name, config))
+
+
+def maxtext_name(config: ModelConfig, name: str) -> str:
+    """What MaxText calls one of our parameters. No two parameters of a config have the same name there."""
+    words = name.split("/")
+    number = _numbers(config).get(tuple(words[1:3]))
+    if number is not None:
+        words[1:3] = [f"layers_{number}"]
+    if config.attention.qk_norm is QkNorm.WIDTH:
+        words = ["attention" if word == "self_attention" else word for word in words]
+    return "/".join(words)
+
+
+def _numbers(config: ModelConfig) -> dict[tuple[str, ...], int]:
+    """The number of each unscanned layer by its block's name and its own, where every layer has a name."""
+    if config.scan_layers or any(layer.name is None for layer in config.cycle):
+        return {}
+    layers = [(block, str(layer.name)) for stack in config.stacks for block in stack.names for layer in stack.cycle]
+    return {layer: number for number, layer in enumerate(layers)}
 
 
 def load_maxtext(path: str | pathlib.Path, config: ModelConfig) -> "tuple[ModelConfig, Params]":
@@ -57,6 +89,6 @@ def load_maxtext(path: str | pathlib.Path, config: ModelConfig) -> "tuple[ModelC
         CheckpointError: as `load`.
     """
     convention = maxtext_convention(config)
-    _, params = load(path, config=convention.config)
+    _, params = load(path, config=convention.config, rename=convention.rename)
     factors = {name: params[name] * factor for name, factor in convention.factors.items()}
     return convention.config, params | factors

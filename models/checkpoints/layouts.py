@@ -9,7 +9,9 @@ Canonical names: `params/<parameter>`, `opt_state/0/mu/<parameter>`, `opt_state/
 
 LINEN is MaxText's to 2026, NNX_NATIVE that of its first NNX runs, FINAL that of later ones: Linen's, with the rest of
 an NNX state under `nnx_aux`. NNX_NATIVE boxes the model's leaves as `{value: array}`, not the optimizer's; NNX_BOXED
-boxes both, NNX_PLAIN none; NNX_INTEGER keeps unscanned layer 3 under `layers/3`, where all others say `layers_3`.
+boxes both, NNX_PLAIN none; NNX_INTEGER keeps the decoder's unscanned block 3 under `layers/3`, where all others say
+`layers_3`. The layers inside a block (`decoder/layers/layers_0`, `decoder/layers_remainder/layers_0`) are attributes of
+their own and keep their names in every layout.
 """
 
 import dataclasses
@@ -22,7 +24,7 @@ from .errors import CheckpointError
 Path = tuple[str, ...]
 
 RNG_LEAVES = ("count", "key")
-LAYERS = "layers"
+DECODER, LAYERS = "decoder", "layers"
 
 
 class Layout(enum.Enum):
@@ -209,18 +211,22 @@ def _fill(template: Path, holes: _Holes) -> Path:
 
 
 def _has_integer_layers(path: Path) -> bool:
-    return any(word == LAYERS and part.isdecimal() for word, part in itertools.pairwise(path))
+    return any(path[at : at + 2] == (DECODER, LAYERS) and path[at + 2].isdecimal() for at in range(len(path) - 2))
+
+
+def _has_numbered_blocks(path: Path) -> bool:
+    return any(parent == DECODER and _block_number(part) for parent, part in itertools.pairwise(path))
 
 
 def _layers_to_canonical(layout: Layout, rest: Path) -> Path | None:
-    """`layers/3` as `layers_3` in the integer layout. No other has integers there, and that one has no `layers_3`."""
+    """`decoder/layers/3` as `decoder/layers_3` in the integer layout, which alone has integers and no `layers_3`."""
     if layout is not Layout.NNX_INTEGER:
         return None if _has_integer_layers(rest) or _boxed_name(layout, rest) else rest
-    if any(_layer_number(part) for part in rest):
+    if _has_numbered_blocks(rest):
         return None
     joined: list[str] = []
     for part in rest:
-        if joined and joined[-1] == LAYERS and part.isdecimal():
+        if joined[-2:] == [DECODER, LAYERS] and part.isdecimal():
             joined[-1] = f"{LAYERS}_{part}"
         else:
             joined.append(part)
@@ -232,10 +238,14 @@ def _layers_from_canonical(layout: Layout, rest: Path) -> Path | None:
         return None
     if layout is not Layout.NNX_INTEGER:
         return rest
-    return tuple(word for part in rest for word in ((LAYERS, _layer_number(part)) if _layer_number(part) else (part,)))
+    split: list[str] = []
+    for part in rest:
+        number = _block_number(part) if split[-1:] == [DECODER] else ""
+        split.extend((LAYERS, number) if number else (part,))
+    return tuple(split)
 
 
-def _layer_number(part: str) -> str:
+def _block_number(part: str) -> str:
     """`3` of `layers_3`, else nothing."""
     head, _, number = part.rpartition("_")
     return number if head == LAYERS and number.isdecimal() else ""

@@ -8,7 +8,7 @@ import dataclasses
 import json
 import pathlib
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import numpy as np
@@ -106,12 +106,17 @@ def restore_report(
 
 
 def load(
-    path: str | pathlib.Path, *, config: ModelConfig | None = None, backend: "Backend | None" = None
+    path: str | pathlib.Path,
+    *,
+    config: ModelConfig | None = None,
+    backend: "Backend | None" = None,
+    rename: Callable[[str], str] = lambda name: name,
 ) -> "tuple[ModelConfig, Params]":
     """The configuration and the parameters of a checkpoint of any layout.
 
     `config` is needed for a checkpoint without `config.json` (one that MaxText wrote); the parameters must be exactly
     the ones that it describes. `backend` says what those are; the twins agree on it, and NNX is asked by default.
+    `rename` turns our name of a parameter into the one that it has in the checkpoint.
 
     Raises:
         CheckpointError: as `restore_report`.
@@ -126,12 +131,14 @@ def load(
     if recorded is not None:
         manifest.verify_model(stored.directory / manifest.FILE, recorded, asked)
     specs = (backend or backend_named("nnx")).param_specs(asked)
-    names = {name: place for name, place in stored.names(frozenset(specs)).items() if name.startswith(f"{PARAMS}/")}
+    there = {name: rename(name) for name in specs}
+    stored_names = stored.names(frozenset(there.values()))
+    names = {name: place for name, place in stored_names.items() if name.startswith(f"{PARAMS}/")}
     forms = {name: items.StoredLeaf(tuple(spec.shape), str(np.dtype(spec.dtype))) for name, spec in specs.items()}
-    expected = {f"{PARAMS}/{name}": form for name, form in forms.items()}
+    expected = {f"{PARAMS}/{there[name]}": form for name, form in forms.items()}
     _check(stored, names, expected, ignore_aux=True)
     arrays = stored.read(list(names.values()))
-    return asked, {name: jax.numpy.asarray(arrays[names[f"{PARAMS}/{name}"]]) for name in specs}
+    return asked, {name: jax.numpy.asarray(arrays[names[f"{PARAMS}/{there[name]}"]]) for name in specs}
 
 
 def read_tree(path: str | pathlib.Path) -> dict[Path, np.ndarray]:

@@ -1,33 +1,49 @@
-"""A checkpoint in MaxText's numbers gives the model it was stored from."""
+"""A checkpoint in MaxText's names and numbers gives the model it was stored from."""
 
 import jax
 import numpy as np
 import pytest
 
 import models
-from models.checkpoints import items, load_maxtext, maxtext_convention
+from models.checkpoints import items, load_maxtext, maxtext_convention, maxtext_name
 
 from .states import assert_same_bytes, config
 
 
 def _params(model, seed=0):
     rng = np.random.default_rng(seed)
-    specs = models.backend("linen").param_specs(model)
+    specs = models.backend("nnx").param_specs(model)
     return {name: jax.numpy.array(0.3 * rng.standard_normal(spec.shape), "float32") for name, spec in specs.items()}
 
 
+# What MaxText's checkpoints of a family hold otherwise than ours, from its conversion hooks.
+FOLDS_QUERY_SCALE = ("llama", "mistral", "gemma", "gemma2")
+ADDS_ONE = ("gemma", "gemma2", "gemma3")
+NUMBERS_THROUGH = ("gemma3", "olmo3")
+
+
 def _as_maxtext_stores(model, params):
-    """Our numbers in MaxText's conventions for llama and gemma2, written from its conversion hooks."""
+    """Our numbers under MaxText's conventions."""
     stored = {}
     for name, array in params.items():
-        if name.endswith("/query/kernel"):
+        if name.endswith("/query/kernel") and model.family in FOLDS_QUERY_SCALE:
             array = array * model.query_scale
-        elif name.endswith("/scale") and model.norm.zero_centered:
+        elif name.endswith("/scale") and model.family in ADDS_ONE:
             array = array + 1
-        elif name == "token_embedder/embedding" and model.tied_head:
+        elif name == "token_embedder/embedding" and model.family in ADDS_ONE:
             array = array * np.sqrt(model.embed_dim)
-        stored[name] = np.asarray(array, np.float32)
+        stored[_maxtext_name(model, name)] = np.asarray(array, np.float32)
     return stored
+
+
+def _maxtext_name(model, name):
+    """Unscanned layers with names of their own are counted through; olmo3's attention has another name."""
+    if model.family in NUMBERS_THROUGH and not model.scan_layers and "/layers_" in name:
+        decoder, block, layer, *rest = name.split("/")
+        block = model.num_blocks if block == "layers_remainder" else int(block.removeprefix("layers_"))
+        number = block * len(model.cycle) + int(layer.removeprefix("layers_"))
+        name = "/".join([decoder, f"layers_{number}", *rest])
+    return name.replace("/self_attention/", "/attention/") if model.family == "olmo3" else name
 
 
 def _write(path, params):
@@ -36,10 +52,10 @@ def _write(path, params):
     return path
 
 
-@pytest.mark.parametrize("name", ["llama-tiny", "gemma2-tiny"])
+@pytest.mark.parametrize("name", ["llama-tiny", "gemma2-tiny", "gemma3-tiny"])
 def test_weights_in_maxtexts_numbers_are_the_same_model(name, tmp_path):
-    model = config(name, num_layers=2)
-    params, backend = _params(model), models.backend("linen")
+    model = config(name, num_layers=3, cycle=models.preset(name).cycle[:2], scan_layers=False)
+    params, backend = _params(model), models.backend("nnx")
     found, loaded = load_maxtext(_write(tmp_path, _as_maxtext_stores(model, params)), model)
     tokens = jax.numpy.asarray(np.random.default_rng(1).integers(0, model.vocab_size, (2, 7)))
     logits, same = backend.apply(model, params, tokens), backend.apply(found, loaded, tokens)
@@ -48,14 +64,32 @@ def test_weights_in_maxtexts_numbers_are_the_same_model(name, tmp_path):
     assert np.max(np.abs(logits - backend.apply(model, loaded, tokens))) > 0.01
 
 
-def test_gpt3_is_stored_as_it_is(tmp_path):
-    model = config("gpt3-tiny")
+@pytest.mark.parametrize("scan", [True, False], ids=["scanned", "unscanned"])
+@pytest.mark.parametrize("name", ["gpt3-tiny", "qwen2-tiny", "qwen3-tiny", "olmo3-tiny"])
+def test_these_are_stored_number_for_number(name, scan, tmp_path):
+    model = config(name, scan_layers=scan)
     params = _params(model)
     convention = maxtext_convention(model)
     assert (convention.config, dict(convention.factors)) == (model, {})
-    _, loaded = load_maxtext(_write(tmp_path, params), model)
+    _, loaded = load_maxtext(_write(tmp_path, _as_maxtext_stores(model, params)), model)
     expected = {name: np.asarray(array) for name, array in params.items()}
     assert_same_bytes({name: np.asarray(array) for name, array in loaded.items()}, expected)
+
+
+def test_the_query_scale_is_folded_in_where_nothing_norms_or_shifts_the_query():
+    folded = {name for name in models.presets() if maxtext_convention(config(name)).config.query_scale == 1.0}
+    assert {config(name).family for name in folded} == set(FOLDS_QUERY_SCALE)
+    assert folded == {name for name in models.presets() if config(name).family in FOLDS_QUERY_SCALE}
+
+
+@pytest.mark.parametrize("name", ["gemma3-tiny", "olmo3-tiny"])
+def test_unscanned_layers_are_numbered_through_in_maxtext(name):
+    model = config(name, scan_layers=False)
+    names = [maxtext_name(model, ours) for ours in models.backend("nnx").param_specs(model)]
+    assert len(set(names)) == len(names)
+    blocks = {stored.split("/")[1] for stored in names} - {"decoder_norm", "logits_dense", "embedding"}
+    assert blocks == {f"layers_{number}" for number in range(model.num_layers)}
+    assert not any("layers_remainder" in stored for stored in names)
 
 
 def test_only_the_meaning_changes_never_the_tree():

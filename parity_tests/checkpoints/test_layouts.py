@@ -1,6 +1,6 @@
 """Layouts are bijections between stored paths and canonical names, and a tree tells which one it is."""
 
-import itertools
+import re
 
 import pytest
 from hypothesis import given, settings
@@ -11,11 +11,18 @@ from models.checkpoints import CheckpointError, Layout, detect, from_canonical, 
 NNX = (Layout.NNX_NATIVE, Layout.NNX_INTEGER, Layout.NNX_BOXED, Layout.NNX_PLAIN)
 
 WORDS = st.one_of(
-    st.sampled_from(["decoder", "layers", "layers_0", "layers_3", "layers_11", "mlp", "wi_0", "self_attention", "2b"]),
+    st.sampled_from(
+        ["decoder", "layers", "layers_0", "layers_3", "layers_11", "layers_remainder", "mlp", "wi_0", "2b"]
+    ),
     st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True),
 )
 LEAVES = st.sampled_from(["kernel", "bias", "scale", "embedding", "w8", "0"])
-PARAMETERS = st.tuples(st.lists(WORDS, max_size=5), LEAVES).map(lambda drawn: "/".join([*drawn[0], drawn[1]]))
+BLOCKS = st.sampled_from(["layers", "layers_3", "layers_11", "layers_remainder"])
+IN_BLOCKS = st.tuples(BLOCKS, st.lists(WORDS, max_size=3), LEAVES).map(
+    lambda drawn: "/".join(["decoder", drawn[0], *drawn[1], drawn[2]])
+)
+ANYWHERE = st.tuples(st.lists(WORDS, max_size=5), LEAVES).map(lambda drawn: "/".join([*drawn[0], drawn[1]]))
+PARAMETERS = st.one_of(ANYWHERE, IN_BLOCKS)
 ENTRIES = st.integers(0, 12).map(str)
 
 # what may follow each first word of a canonical name
@@ -36,9 +43,8 @@ ANY_PATHS = st.one_of(
 
 
 def _plain(name):
-    """Whether no layout has a reason to refuse the name: `layers/3` is a layer's number in one of them."""
-    words = name.split("/")
-    return not any(word == "layers" and after.isdecimal() for word, after in itertools.pairwise(words))
+    """Whether no layout has a reason to refuse the name: `decoder/layers/3` is a block's number in one of them."""
+    return re.search(r"(^|/)decoder/layers/\d+(/|$)", name) is None
 
 
 @pytest.mark.parametrize("layout", Layout)
@@ -79,7 +85,7 @@ def test_known_parameter_names_decide_what_is_auxiliary(layout):
     assert to_canonical(layout, table, parameters=parameters) == "aux/decoder/routing/table"
 
 
-# lines of the whole states of llama2-7b as MaxText's two backends hold them, scanned and not
+# lines of the whole states of llama2-7b and gemma3-4b as MaxText's two backends hold them, scanned and not
 TABLES = {
     "params/decoder/layers/mlp/wi_0/kernel": (
         "params/params/decoder/layers/mlp/wi_0/kernel", "model/decoder/layers/mlp/wi_0/kernel/value"
@@ -87,6 +93,14 @@ TABLES = {
     "params/decoder/layers_10/self_attention/query/kernel": (
         "params/params/decoder/layers_10/self_attention/query/kernel",
         "model/decoder/layers_10/self_attention/query/kernel/value",
+    ),
+    "params/decoder/layers/layers_5/self_attention/key_norm/scale": (
+        "params/params/decoder/layers/layers_5/self_attention/key_norm/scale",
+        "model/decoder/layers/layers_5/self_attention/key_norm/scale/value",
+    ),
+    "opt_state/0/mu/decoder/layers_remainder/layers_0/mlp/wo/kernel": (
+        "opt_state/0/mu/params/decoder/layers_remainder/layers_0/mlp/wo/kernel",
+        "optimizer/opt_state/0/mu/decoder/layers_remainder/layers_0/mlp/wo/kernel/value",
     ),
     "params/token_embedder/embedding": (
         "params/params/token_embedder/embedding", "model/token_embedder/embedding/value"
@@ -127,6 +141,20 @@ def test_integer_layers_keep_their_numbers():
     assert to_canonical(Layout.NNX_INTEGER, path) == name
     with pytest.raises(CheckpointError, match="layers/10"):
         to_canonical(Layout.NNX_NATIVE, path)
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        ("decoder/layers/layers_5/mlp/wo/kernel", "decoder/layers/layers_5/mlp/wo/kernel"),
+        ("decoder/layers_2/layers_5/mlp/wo/kernel", "decoder/layers/2/layers_5/mlp/wo/kernel"),
+        ("decoder/layers_remainder/layers_0/mlp/wo/kernel", "decoder/layers_remainder/layers_0/mlp/wo/kernel"),
+    ],
+)
+def test_only_the_decoders_own_blocks_become_integers(name, path):
+    stored = ("model", *path.split("/"), "value")
+    assert from_canonical(Layout.NNX_INTEGER, f"params/{name}") == stored
+    assert to_canonical(Layout.NNX_INTEGER, stored) == f"params/{name}"
 
 
 FULL = (*TABLES, "aux/decoder/rngs/dropout/key")

@@ -23,6 +23,7 @@ from .states import STEP, TRAIN, assert_same_bytes, by_name, config, random_stat
 
 TWINS = ("linen", "nnx")
 PRESETS = ("llama-tiny", "gpt3-tiny", "gemma2-tiny")
+NESTED = ("gemma3-tiny", "olmo3-tiny")  # layers with names of their own, and a remainder
 
 
 def other(twin):
@@ -65,8 +66,10 @@ def test_bfloat16_weights_come_back_byte_for_byte(twin, tmp_path):
     assert_same_bytes(by_name(backend, model, restore(directory, backend=backend, config=model, train=TRAIN)), expected)
 
 
-@pytest.mark.parametrize("scan", [True, False], ids=["scanned", "unscanned"])
-@pytest.mark.parametrize("name", PRESETS)
+WRITTEN = [(name, scan) for name in PRESETS for scan in (True, False)] + [(name, True) for name in NESTED]
+
+
+@pytest.mark.parametrize(("name", "scan"), WRITTEN)
 @pytest.mark.parametrize("twin", TWINS)
 def test_linen_and_nnx_write_the_same_bytes_in_the_final_layout(name, twin, scan, tmp_path):
     model = config(name, scan_layers=scan)

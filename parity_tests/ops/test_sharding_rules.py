@@ -26,7 +26,8 @@ FSDP = ("fsdp", "fsdp_transpose", "context", "context_usp_ulysses", "expert")
 MLP = ("fsdp_transpose", *TENSOR)
 FSDP_BESIDE_MLP = ("fsdp", "context", "context_usp_ulysses", "expert")
 
-# Facts: logical axes and specs of MaxText's parameter trees for llama3.1-8b, gpt3-175b and gemma2-2b on a 64-chip mesh.
+# Facts: logical axes and specs of MaxText's parameter trees for llama3.1-8b, gpt3-175b, gemma2-2b and gemma3-4b (whose
+# remainder is not scanned) on a 64-chip mesh.
 PUBLISHED = {
     ("norm",): ("tensor",),
     ("norm", "layers"): ("tensor", "stage"),
@@ -41,6 +42,11 @@ PUBLISHED = {
     ("heads", "layers", "kv", "embed"): (TENSOR, "stage", None, FSDP),
     ("embed", "layers", "qkv", "heads", "kv"): (FSDP, "stage", None, TENSOR, None),
     ("qkv", "layers", "heads", "kv"): (None, "stage", TENSOR, None),
+    ("embed", "mlp"): (FSDP_BESIDE_MLP, MLP),
+    ("mlp", "embed"): (MLP, FSDP_BESIDE_MLP),
+    ("embed", "q_heads", "kv"): (FSDP, TENSOR, None),
+    ("embed", "kv_heads", "kv_head_dim"): (FSDP, TENSOR, None),
+    ("heads", "kv", "embed"): (TENSOR, None, FSDP),
 }
 
 ACTIVATIONS = {
@@ -78,7 +84,7 @@ def test_llama2_shards_its_norms_over_fsdp_however_it_is_run() -> None:
         assert resolve(("norm", "layers"), rules_for(config), EVERY_AXIS) == PartitionSpec("fsdp", "stage")
 
 
-@pytest.mark.parametrize("name", ["llama3.1-8b", "gpt3-175b", "gemma2-2b"])
+@pytest.mark.parametrize("name", ["llama3.1-8b", "gpt3-175b", "gemma2-2b", "gemma3-4b", "qwen3-0.6b", "olmo3-7b"])
 def test_other_published_models_use_the_default_rules(name: str) -> None:
     assert rules_for(preset(name)) is DEFAULT_RULES
 
