@@ -100,7 +100,7 @@ def train(  # noqa: PLR0913  (a command's options are its arguments)
 
 
 def list_presets() -> None:
-    """List the model presets with their sizes and parameter counts."""
+    """List the model presets with their sizes and the number of their parameters."""
     table = rich.table.Table(box=rich.box.SIMPLE_HEAD, pad_edge=False)
     for column in ("preset", "family", "layers", "width", "heads", "vocab", "parameters"):
         table.add_column(column, no_wrap=True, justify="left" if column in ("preset", "family") else "right")
@@ -108,9 +108,12 @@ def list_presets() -> None:
         heads = f"{config.attention.num_heads}/{config.attention.num_kv_heads} x {config.attention.head_dim}"
         table.add_row(
             name, config.family, str(config.num_layers), f"{config.embed_dim:,}", heads, f"{config.vocab_size:,}",
-            _rounded(_num_parameters(config)),
+            f"{_num_parameters(config):,}",
         )
-    rich.console.Console().print(table)
+    console = rich.console.Console()
+    # A pipe counts as 80 columns, and a count that is cut short is none.
+    whole = console.measure(table, options=console.options.update(width=200)).maximum
+    rich.console.Console(width=max(console.width, whole)).print(table)
 
 
 def _model(family: str | None, file: pathlib.Path | None, length: int) -> ModelConfig:
@@ -148,14 +151,6 @@ def _num_parameters(config: ModelConfig) -> int:
     from . import backend as backend_named
 
     return sum(math.prod(spec.shape) for spec in backend_named("nnx").param_specs(config).values())
-
-
-def _rounded(number: int) -> str:
-    """Three digits and a unit: `8.03 B`."""
-    for size, unit in ((10**9, "B"), (10**6, "M"), (10**3, "k")):
-        if number >= size:
-            return f"{number / size:.3g} {unit}"
-    return str(number)
 
 
 def _free_directory(parent: pathlib.Path, stem: str) -> pathlib.Path:

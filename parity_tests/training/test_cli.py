@@ -1,4 +1,4 @@
-"""The commands `train` and `presets`: what they refuse, and what they print."""
+"""The command `train`: what it refuses, and what it prints."""
 
 import json
 
@@ -74,14 +74,6 @@ def test_a_run_says_what_it_trains_and_ends_with_the_held_out_loss(tmp_path, cap
     assert "held-out loss " in printed
     assert "nats a byte after step 2" in printed
     assert {path.name for path in out.iterdir()} == {"0", "2", "metrics.jsonl", ".lock"}
-
-
-def test_presets_lists_every_preset(capsys):
-    cli.list_presets()
-    printed = capsys.readouterr().out
-    assert all(name in printed for name in models.presets())
-    assert "8.03 B" in printed
-    assert "406 B" in printed
 
 
 def test_a_default_directory_is_never_one_that_exists(tmp_path):
