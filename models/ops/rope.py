@@ -1,7 +1,7 @@
 """Rotary positions and their scalings. Axes: `B` batch, `T` position, `N` heads, `H` head dim, `h` half of what turns.
 
-Frequencies are constants of the trace: computed in float64 by NumPy and rounded to float32 once, because a power in
-float32 errs by many roundings and a late position multiplies its error.
+Frequencies are constants of the trace, computed in float64 by NumPy: a power in float32 errs by many roundings, and a
+late position multiplies its error.
 """
 
 import math
@@ -22,8 +22,7 @@ def rotate(x_BTNH: Float[Array, "b t n h"], positions_BT: Int[Array, "b t"], rop
     """
     dim = x_BTNH.shape[-1]
     turning = int(dim * rope.fraction)
-    frequencies_11h = jnp.asarray(_frequencies(rope, turning), jnp.float32)[None, None, :]
-    angles_BT1h = (positions_BT.astype(jnp.float32)[:, :, None] * frequencies_11h)[:, :, None, :]
+    angles_BT1h = _angles(positions_BT, _frequencies(rope, turning))[:, :, None, :]
     cos_BT1h, sin_BT1h = jnp.cos(angles_BT1h), jnp.sin(angles_BT1h)
     if (amplitude := _amplitude(rope.scaling)) != 1.0:
         cos_BT1h, sin_BT1h = amplitude * cos_BT1h, amplitude * sin_BT1h
@@ -32,6 +31,14 @@ def rotate(x_BTNH: Float[Array, "b t n h"], positions_BT: Int[Array, "b t"], rop
         first_BTNh * cos_BT1h - second_BTNh * sin_BT1h, second_BTNh * cos_BT1h + first_BTNh * sin_BT1h, rope.interleaved
     ).astype(x_BTNH.dtype)
     return rotated if turning == dim else jnp.concatenate([rotated, x_BTNH[..., turning:]], axis=-1)
+
+
+def _angles(positions_BT: Int[Array, "b t"], frequencies: np.ndarray) -> Float[Array, "b t h"]:
+    """Position times frequency. What float32 leaves of a frequency is added: a late position makes it a digit."""
+    rounded = frequencies.astype(np.float32)
+    rest = (frequencies - rounded).astype(np.float32)
+    positions_BT1 = positions_BT.astype(jnp.float32)[:, :, None]
+    return positions_BT1 * rounded[None, None, :] + positions_BT1 * rest[None, None, :]
 
 
 def _pairs(x: Array, interleaved: bool) -> tuple[Array, Array]:

@@ -98,7 +98,7 @@ def check_layer_norm(
 
 
 def check_rotate(op: Op, x: jax.Array, positions: jax.Array, rope: Rope) -> None:
-    """The angle has two roundings, of the frequency and of the product; then a library call; then the pair turns."""
+    """The angle has two roundings, of the product and of what is added to it; a library call; then the pair turns."""
     x64, positions64 = float64(x), np.asarray(positions)
     turning = round(x.shape[-1] * rope.fraction)
     frequencies = [oracles.frequency(rope, i, turning) for i in range(turning // 2)]
