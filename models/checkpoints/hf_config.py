@@ -8,10 +8,10 @@ import dataclasses
 import difflib
 import typing
 
-from ..config import ConfigError, DType, ModelConfig, from_json, to_json
-from .hf_tables import ARCHITECTURES, FAMILIES, REQUIRED, Architecture, Attribute, Json
+from ..config import ConfigError, DType, ModelConfig, Rope, from_json, to_json
+from .hf_layers import Json, read_layers, write_layers
+from .hf_tables import ARCHITECTURES, FAMILIES, REQUIRED, Architecture, Attribute
 
-_ROPE_KEYS = ("rope_parameters", "rope_scaling")
 _OF_A_RUN = ("dtype", "dropout_rate", "scan_layers", "remat")
 """Fields that say how a model is run; `config.json` does not hold them."""
 
@@ -53,16 +53,23 @@ def config_from_hf(attributes: Json) -> ModelConfig:
     if model_type not in ARCHITECTURES:
         raise ConfigError("model_type", model_type, "is not supported", f"known: {', '.join(sorted(ARCHITECTURES))}")
     architecture = ARCHITECTURES[model_type]
-    keys = _plain_rope(attributes)
-    _refuse_unknown(architecture, keys)
-    data = to_json(architecture.template)
-    for attribute in architecture.attributes:
-        _assign(data, attribute.field, _read(attribute, keys))
-    data["weight_dtype"] = data["dtype"] = _dtype(keys)
+    _refuse_unknown(architecture, attributes)
+    values = {attribute.field: _read(attribute, attributes) for attribute in architecture.attributes}
+    data = to_json(_with_layers(architecture, attributes))
+    for field, value in values.items():
+        _assign(data, field, value)
+    data["weight_dtype"] = data["dtype"] = _dtype(attributes)
     config = from_json(ModelConfig, data)
     if config.query_scale == config.attention.head_dim**-0.5:
         return config.replace(attention=dataclasses.replace(config.attention, query_scale=None))
     return config
+
+
+def _with_layers(architecture: Architecture, attributes: Json) -> ModelConfig:
+    if architecture.layers is None:
+        return architecture.template
+    positions, cycle = read_layers(architecture.layers, attributes)
+    return architecture.template.replace(positions=positions, cycle=cycle, num_layers=len(cycle))
 
 
 def _write(architecture: Architecture, config: ModelConfig) -> dict[str, typing.Any]:
@@ -72,12 +79,19 @@ def _write(architecture: Architecture, config: ModelConfig) -> dict[str, typing.
         "model_type": architecture.model_type,
         "dtype": config.weight_dtype.value,
         **{item.key: _spell(item, _pick(source, item)) for item in architecture.attributes if item.key},
+        **(write_layers(architecture.layers, config) if architecture.layers else {}),
     }
 
 
 def _explicit(config: ModelConfig) -> ModelConfig:
-    """The same model with its query scale written out."""
-    return config.replace(attention=dataclasses.replace(config.attention, query_scale=config.query_scale))
+    """The same model with its query scale, and the positions of each layer with a window, written out."""
+    cycle = tuple(
+        dataclasses.replace(layer, rope=layer.rope or config.positions) if layer.window is not None else layer
+        for layer in config.cycle
+        if isinstance(config.positions, Rope)
+    )
+    attention = dataclasses.replace(config.attention, query_scale=config.query_scale)
+    return config.replace(attention=attention, cycle=cycle or config.cycle)
 
 
 def _comparable(config: ModelConfig) -> dict[str, typing.Any]:
@@ -87,7 +101,7 @@ def _comparable(config: ModelConfig) -> dict[str, typing.Any]:
 def _pick(config: ModelConfig, attribute: Attribute) -> typing.Any:
     value: typing.Any = config
     for word in attribute.field.split("."):
-        value = value[int(word)] if word.isdigit() else getattr(value, word, None)
+        value = getattr(value, word, None)
     if value is None and not attribute.null:
         raise ConfigError(attribute.field, None, "is required by the Hugging Face class", "set it")
     return value
@@ -97,7 +111,7 @@ def _assign(data: dict[str, typing.Any], field: str, value: object) -> None:
     *parents, last = field.split(".")
     place: typing.Any = data
     for word in parents:
-        place = place[int(word)] if word.isdigit() else place[word]
+        place = place[word]
     place[last] = value
 
 
@@ -127,21 +141,9 @@ def _spell(attribute: Attribute, value: typing.Any) -> typing.Any:
     return next(word for word, ours in attribute.words.items() if ours == value)
 
 
-def _plain_rope(attributes: Json) -> dict[str, typing.Any]:
-    """Both spellings of the rotary parameters (`rope_scaling` is the older one) as plain `rope_theta`."""
-    keys = {key: value for key, value in attributes.items() if key not in _ROPE_KEYS}
-    for name in _ROPE_KEYS:
-        rope = dict(attributes.get(name) or {})
-        kinds = {rope.pop(word, "default") for word in ("rope_type", "type")}
-        keys.update({key: rope.pop(key) for key in ("rope_theta", "partial_rotary_factor") if key in rope})
-        if rope or kinds != {"default"}:
-            rule = "changes the rotary positions, which is not supported"
-            raise ConfigError(name, attributes[name], rule, "only rope_type default with a rope_theta is")
-    return keys
-
-
 def _refuse_unknown(architecture: Architecture, keys: Json) -> None:
     known = {attribute.key for attribute in architecture.attributes if attribute.key}
+    known |= architecture.layers.known if architecture.layers else set()
     for key, value in keys.items():
         if key in architecture.fixed:
             allowed = architecture.fixed[key](keys)

@@ -82,7 +82,9 @@ def params_to_hf(config: ModelConfig, params: Mapping[str, typing.Any]) -> dict[
     return tensors
 
 
-def load_hf(directory: str | pathlib.Path) -> tuple[ModelConfig, dict[str, jnp.ndarray]]:
+def load_hf(
+    directory: str | pathlib.Path, *, scan_layers: bool = True
+) -> tuple[ModelConfig, dict[str, jnp.ndarray]]:
     """Config and canonical parameters of a directory with `config.json` and safetensors, whole or sharded.
 
     Raises:
@@ -90,7 +92,7 @@ def load_hf(directory: str | pathlib.Path) -> tuple[ModelConfig, dict[str, jnp.n
         ConfigError: for a config that is not supported.
     """
     directory = pathlib.Path(directory)
-    config = config_from_hf(_read_json(directory / CONFIG))
+    config = config_from_hf(_read_json(directory / CONFIG)).replace(scan_layers=scan_layers)
     tensors: dict[str, np.ndarray] = {}
     for file, names in _files(directory).items():
         tensors.update(_read_tensors(file, names))
@@ -120,22 +122,29 @@ def save_hf(
 def _leaves(config: ModelConfig) -> Iterator[_Leaf]:
     """Every parameter of the model in the tables' order."""
     for tensor in architecture_of(config).tensors:
+        if not tensor.given(config):
+            continue
         if "{i}" in tensor.theirs:
             yield from _layer_leaves(config, tensor)
-        elif not (config.tied_head and tensor.canonical == "decoder/logits_dense/kernel"):
+        else:
             yield _Leaf(tensor.canonical, (tensor.theirs,), tensor.arrange, stacked=False)
 
 
 def _layer_leaves(config: ModelConfig, tensor: Tensor) -> Iterator[_Leaf]:
-    period = len(config.cycle)
-    for place, layer in enumerate(config.cycle):
-        name = tensor.canonical.format(s=layer.suffix)
-        theirs = tuple(tensor.theirs.format(i=block * period + place) for block in range(config.num_blocks))
-        if config.scan_layers:
-            yield _Leaf(f"decoder/layers/{name}", theirs, tensor.arrange, stacked=True)
-            continue
-        for block, their_name in enumerate(theirs):
-            yield _Leaf(f"decoder/layers_{block}/{name}", (their_name,), tensor.arrange, stacked=False)
+    before = 0
+    for stack in config.stacks:
+        period = len(stack.cycle)
+        for place, layer in enumerate(stack.cycle):
+            name = tensor.canonical.format(s=layer.suffix)
+            name = f"{layer.name}/{name}" if layer.name else name
+            numbers = (before + block * period + place for block in range(stack.length))
+            theirs = tuple(tensor.theirs.format(i=number) for number in numbers)
+            if stack.scanned:
+                yield _Leaf(f"decoder/{stack.names[0]}/{name}", theirs, tensor.arrange, stacked=True)
+                continue
+            for block, their_name in zip(stack.names, theirs, strict=True):
+                yield _Leaf(f"decoder/{block}/{name}", (their_name,), tensor.arrange, stacked=False)
+        before += period * stack.length
 
 
 def _sizes(config: ModelConfig) -> dict[str, int]:

@@ -1,0 +1,259 @@
+"""Which layers see a window and how their positions turn, as Hugging Face's configs say it, and back.
+
+Their words are `layer_types`, `sliding_window`, `rope_theta`, `rope_scaling`, `rope_parameters`; ours are the cycle and
+the model's positions. Read in the classes of transformers 5; no weights and no other attribute here.
+"""
+
+import dataclasses
+import math
+import typing
+from collections.abc import Callable, Mapping
+
+from ..config import ConfigError, Layer, LinearScaling, Llama3Scaling, ModelConfig, Rope, YarnScaling
+
+Json = Mapping[str, typing.Any]
+Types = tuple[str, ...]
+
+FULL, SLIDING = "full_attention", "sliding_attention"
+SIZE = "num_hidden_layers"
+
+
+@dataclasses.dataclass(frozen=True)
+class Layers:
+    """How a class chooses its layers. `types`: what an absent `layer_types` means, given the keys and the window.
+
+    `window`: what an absent `sliding_window` means; None if the class reads no such key. `switch`: it counts only
+    under `use_sliding_window`. `listed`: the class reads `layer_types`. `thetas`: the base of each type where
+    `rope_parameters` has an entry for each; else `theta` is everybody's. `keys`: older words that `types` reads.
+    """
+
+    types: Callable[[Json, int | None], Types] = lambda keys, window: (FULL,) * keys[SIZE]
+    window: int | None = None
+    switch: bool = False
+    listed: bool = False
+    theta: float = 10_000.0
+    thetas: Mapping[str, float] | None = None
+    local_theta: str | None = None
+    suffixes: Mapping[str, str] | None = None
+    keys: frozenset[str] = frozenset()
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Every key that is read here."""
+        words = {"rope_theta", "rope_scaling", "rope_parameters", *self.keys}
+        words |= {self.local_theta} if self.local_theta else set()
+        words |= {"sliding_window"} if self.window is not None else set()
+        words |= {"use_sliding_window"} if self.switch else set()
+        return frozenset(words | ({"layer_types"} if self.listed else set()))
+
+
+def every(period: int) -> Callable[[Json, int | None], Types]:
+    """A full layer after each `period - 1` sliding ones."""
+    return lambda keys, _: tuple(FULL if (i + 1) % period == 0 else SLIDING for i in range(keys[SIZE]))
+
+
+def read_layers(layers: Layers, keys: Json) -> tuple[Rope, tuple[Layer, ...]]:
+    """The positions of the full layers, and the shortest cycle that says every layer.
+
+    Raises:
+        ConfigError: for a type, a scaling or a word that is not known.
+    """
+    if not isinstance(keys[SIZE], int) or keys[SIZE] < 1:
+        raise ConfigError(SIZE, keys[SIZE], "must be a positive whole number", "set it")
+    window = _window(layers, keys)
+    types = _types(layers, keys, window)
+    ropes = _ropes_by_type(layers, keys) if layers.thetas else {FULL: _flat_rope(layers, keys)}
+    period = next(p for p in range(1, len(types) + 1) if all(kind == types[i % p] for i, kind in enumerate(types)))
+    paired = layers.suffixes is not None and types[:period] == tuple(layers.suffixes)
+    cycle = tuple(
+        Layer(
+            window=window if kind == SLIDING else None,
+            suffix=layers.suffixes[kind] if paired and layers.suffixes else "",
+            name=f"layers_{index}" if period > 1 and not paired else None,
+            rope=ropes.get(SLIDING) if kind == SLIDING else None,
+        )
+        for index, kind in enumerate(types[:period])
+    )
+    return ropes[FULL], cycle
+
+
+def write_layers(layers: Layers, config: ModelConfig) -> dict[str, typing.Any]:
+    """The inverse of `read_layers`, as far as their words go: what they cannot say is left out."""
+    if not isinstance(config.positions, Rope):
+        raise ConfigError("positions", config.positions, "must be rotary for this Hugging Face class", "use Rope")
+    cycle = [config.cycle[index % len(config.cycle)] for index in range(config.num_layers)]
+    window = next((layer.window for layer in cycle if layer.window is not None), None)
+    keys: dict[str, typing.Any] = {}
+    if layers.window is not None:
+        keys["sliding_window"] = window
+    if layers.switch:
+        keys["use_sliding_window"] = window is not None
+    if layers.listed:
+        keys["layer_types"] = [FULL if layer.window is None else SLIDING for layer in cycle]
+        # What no layer uses has no value, and some classes refuse null.
+        keys = {key: value for key, value in keys.items() if value is not None}
+    if layers.thetas is None:
+        scaling = _spell_scaling(config.positions)
+        keys["rope_theta"] = config.positions.max_timescale
+        return {**keys, "rope_scaling": scaling} if config.positions.scaling else keys
+    local = next((layer.rope or config.positions for layer in cycle if layer.window is not None), None)
+    ropes = {FULL: config.positions, SLIDING: local or Rope(layers.thetas[SLIDING])}
+    spelled = {kind: {**_spell_scaling(rope), "rope_theta": rope.max_timescale} for kind, rope in ropes.items()}
+    return {**keys, "rope_parameters": spelled}
+
+
+def _window(layers: Layers, keys: Json) -> int | None:
+    if layers.window is None or (layers.switch and not keys.get("use_sliding_window", False)):
+        return None
+    window = keys.get("sliding_window", layers.window)
+    if window is not None and (not isinstance(window, int) or window < 1):
+        raise ConfigError("sliding_window", window, "must be a positive whole number", "set how many keys are seen")
+    return window
+
+
+def _types(layers: Layers, keys: Json, window: int | None) -> Types:
+    types = keys.get("layer_types") if layers.listed else None
+    if types is None:
+        types = layers.types(keys, window)
+    unknown = [kind for kind in types if kind not in (FULL, SLIDING)]
+    if unknown:
+        raise ConfigError("layer_types", unknown[0], "is not supported", f"known: {FULL}, {SLIDING}")
+    if len(types) != keys[SIZE]:
+        raise ConfigError("layer_types", list(types), f"must name {SIZE} = {keys[SIZE]} layers", "name each once")
+    if SLIDING in types and window is None:
+        rule = "leaves layers of type sliding_attention without a window"
+        raise ConfigError("sliding_window", keys.get("sliding_window"), rule, "set it, and use_sliding_window if known")
+    return tuple(types)
+
+
+def _flat_rope(layers: Layers, keys: Json) -> Rope:
+    """One description for all layers. `rope_scaling` is the older word and, there, wins over the newer one."""
+    given = {name: keys[name] for name in ("rope_scaling", "rope_parameters") if keys.get(name)}
+    if len(given) == 2 and given["rope_scaling"] != given["rope_parameters"]:
+        raise ConfigError("rope_scaling", given["rope_scaling"], "is not what rope_parameters says", "keep one of them")
+    name = next(iter(given), "rope_parameters")
+    return _read_rope(name, given.get(name, {}), keys.get("rope_theta", layers.theta), keys)
+
+
+def _ropes_by_type(layers: Layers, keys: Json) -> dict[str, Rope]:
+    """A description for each type of layer; the older `rope_scaling` belongs to the full ones alone."""
+    thetas = dict(layers.thetas or {})
+    entries = _object("rope_parameters", keys.get("rope_parameters") or {})
+    for name in entries:
+        if name not in thetas:
+            rule = f"has {name!r} where only {' and '.join(thetas)} may be"
+            raise ConfigError("rope_parameters", entries, rule, "give each type of layer an entry of its own")
+    thetas[FULL] = keys.get("rope_theta", thetas[FULL])
+    if layers.local_theta:
+        thetas[SLIDING] = keys.get(layers.local_theta, thetas[SLIDING])
+    found = {}
+    for kind, theta in thetas.items():
+        entry = _object("rope_parameters", entries.get(kind) or {})
+        older = _object("rope_scaling", keys.get("rope_scaling") or {}) if kind == FULL else {}
+        name = "rope_scaling" if older else "rope_parameters"
+        found[kind] = _read_rope(name, {**entry, **older}, theta, keys)
+        scaling = found[kind].scaling
+        if isinstance(scaling, YarnScaling) and not scaling.truncate:
+            rule = f"has truncate = False for {kind}, which the class does not read there"
+            raise ConfigError(name, entry, rule, "use truncate = True")
+    return found
+
+
+def _object(name: str, value: object) -> dict[str, typing.Any]:
+    if not isinstance(value, dict):
+        raise ConfigError(name, value, "must be an object", "give rope_type and its numbers")
+    return value
+
+
+_SCALINGS: dict[str, tuple[typing.Any, dict[str, str]]] = {
+    "linear": (LinearScaling, {"factor": "factor"}),
+    "llama3": (
+        Llama3Scaling,
+        {
+            "factor": "factor",
+            "low_freq_factor": "low_frequency_factor",
+            "high_freq_factor": "high_frequency_factor",
+            "original_max_position_embeddings": "original_length",
+        },
+    ),
+    "yarn": (
+        YarnScaling,
+        {
+            "original_max_position_embeddings": "original_length",
+            "factor": "factor",
+            "beta_fast": "beta_fast",
+            "beta_slow": "beta_slow",
+            "truncate": "truncate",
+            "attention_factor": "attention_factor",
+        },
+    ),
+}
+"""By `rope_type`: our class, and their keys for its fields."""
+
+
+def _read_rope(name: str, entry: Json, theta: float, keys: Json) -> Rope:
+    left = dict(_object(name, entry))
+    kinds = [left.pop(word) for word in ("rope_type", "type") if word in left] or ["default"]
+    theta = left.pop("rope_theta", theta)
+    if len(set(kinds)) > 1 or kinds[0] not in ("default", *_SCALINGS):
+        known = ", ".join(("default", *_SCALINGS))
+        raise ConfigError(name, entry, "has a rope_type that is not supported", f"known: {known}")
+    if left.pop("partial_rotary_factor", 1.0) not in (None, 1.0):
+        raise ConfigError(name, entry, "turns a part of the head, which the class does not read", "remove the key")
+    scaling = None
+    try:
+        if kinds[0] != "default":
+            scaling = _read_scaling(name, kinds[0], left, keys)
+        rope = Rope(max_timescale=float(theta), scaling=scaling)
+    except TypeError:
+        raise ConfigError(name, entry, "holds a value of the wrong type", "write plain numbers") from None
+    if left:
+        rule = f"holds {sorted(left)[0]!r}, which could change the positions and is not supported"
+        raise ConfigError(name, entry, rule, "remove the key if they do not depend on it")
+    return rope
+
+
+def _read_scaling(name: str, kind: str, left: dict[str, typing.Any], keys: Json) -> typing.Any:
+    """Takes the keys of the scaling out of `left`."""
+    cls, words = _SCALINGS[kind]
+    defaults = {field.name: field.default for field in dataclasses.fields(cls)}
+    values: dict[str, typing.Any] = {}
+    for word, field in words.items():
+        value = left.pop(word, None)
+        value = _implied(kind, word, values, keys) if value is None else value
+        value = defaults[field] if value is None else value
+        if value is dataclasses.MISSING:
+            raise ConfigError(name, kind, f"needs {word}", "add the key")
+        if isinstance(value, str):
+            raise ConfigError(name, kind, f"holds {word} = {value!r}", "write a plain number")
+        whole = isinstance(value, bool) or field == "original_length"
+        values[field] = value if value is None or whole else float(value)
+    if kind == "yarn":
+        scales = left.pop("mscale", None), left.pop("mscale_all_dim", None)
+        if values["attention_factor"] is None and all(scales):
+            own, of_all = (_amplitude(values["factor"], scale) for scale in scales)
+            values["attention_factor"] = own / of_all
+    return cls(**values)
+
+
+def _implied(kind: str, word: str, values: Json, keys: Json) -> float | None:
+    """What a scaling's absent number follows from."""
+    length = keys.get("max_position_embeddings")
+    if word == "original_max_position_embeddings":
+        return length
+    if word == "factor" and kind == "yarn" and length:
+        return length / values["original_length"]
+    return None
+
+
+def _amplitude(factor: float, scale: float) -> float:
+    """DeepSeek's `get_mscale`, of which YaRN's own is the one with `scale` 1."""
+    return 1.0 if factor <= 1 else 0.1 * scale * math.log(factor) + 1.0
+
+
+def _spell_scaling(rope: Rope) -> dict[str, typing.Any]:
+    for kind, (cls, words) in _SCALINGS.items():
+        if isinstance(rope.scaling, cls):
+            spelled = {word: getattr(rope.scaling, field) for word, field in words.items()}
+            return {"rope_type": kind, **{word: value for word, value in spelled.items() if value is not None}}
+    return {"rope_type": "default"}
