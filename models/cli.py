@@ -1,4 +1,6 @@
-"""The model framework's own commands, found by the entry point `paraflax.commands`: `train` and `presets`.
+"""The model framework's own commands, found by the entry point `paraflax.commands`.
+
+`train`, `presets`, `import-hf` and `export-hf`.
 
 A wrong setting raises `ValueError` with one sentence; the `paraflax` command prints it and exits with 2.
 """
@@ -114,6 +116,59 @@ def list_presets() -> None:
     # A pipe counts as 80 columns, and a count that is cut short is none.
     whole = console.measure(table, options=console.options.update(width=200)).maximum
     rich.console.Console(width=max(console.width, whole)).print(table)
+
+
+def import_hf(
+    source: typing.Annotated[pathlib.Path, typer.Argument(metavar="DIR", help="config.json and safetensors.")],
+    out: typing.Annotated[pathlib.Path, typer.Argument(metavar="OUT", help="Directory of the new run.")],
+    *,
+    scan: typing.Annotated[bool, typer.Option("--scan/--no-scan", help="Stack the layers, or keep each.")] = True,
+) -> None:
+    """Read a Hugging Face model and write it as a checkpoint that either twin trains on.
+
+    DIR holds config.json and model.safetensors, or its shards and their index. OUT/0 is a train state at step 0, whole
+    or not there at all: the weights as they are, to the bit, and a fresh optimizer.
+
+    `paraflax import-hf Qwen3-0.6B runs/qwen`; `paraflax export-hf runs/qwen back` has every tensor of the first again.
+    """
+    from . import backend as backend_named
+    from .checkpoints import CheckpointError, load_hf, save
+
+    if out.exists() and (not out.is_dir() or any(entry.name.isdecimal() for entry in out.iterdir())):
+        raise CheckpointError(out, "exists already", "name another directory; a checkpoint is never overwritten")
+    config, params = load_hf(source, scan_layers=scan)
+    twin, settings = backend_named("nnx"), TrainConfig()
+    step = save(out, twin.create_state(config, settings, params), backend=twin, config=config, train=settings)
+    _say(f"{config.family}, {_num_parameters(config):,} parameters in {config.weight_dtype.value}; wrote {step}")
+
+
+def export_hf(
+    checkpoint: typing.Annotated[pathlib.Path, typer.Argument(metavar="CKPT", help="A run, or one step of it.")],
+    out: typing.Annotated[pathlib.Path, typer.Argument(metavar="DIR", help="The new directory.")],
+    *,
+    config: typing.Annotated[
+        pathlib.Path | None, typer.Option(help="A JSON file with the ModelConfig, for a checkpoint without one.")
+    ] = None,
+    shard_bytes: typing.Annotated[int, typer.Option(min=1, help="Largest weights file.")] = 5 * 10**9,
+) -> None:
+    """Write a checkpoint's weights as a Hugging Face model.
+
+    CKPT is a checkpoint of either twin in any layout. DIR gets config.json and safetensors, whole or not at all; the
+    optimizer stays behind, and a tokenizer is not ours to write.
+
+    `paraflax export-hf runs/qwen/300 qwen-tuned`
+    """
+    from .checkpoints import CheckpointError, load, save_hf
+
+    if out.exists():
+        raise CheckpointError(out, "exists already", "name another directory; a model is never overwritten")
+    model, params = load(checkpoint, config=None if config is None else _read_config(config))
+    save_hf(model, params, out, shard_bytes=shard_bytes)
+    _say(f"{model.family}, {_num_parameters(model):,} parameters in {model.weight_dtype.value}; wrote {out}")
+
+
+def _say(line: str) -> None:
+    rich.console.Console().print(line, highlight=False, soft_wrap=True)
 
 
 def _model(family: str | None, file: pathlib.Path | None, length: int) -> ModelConfig:
