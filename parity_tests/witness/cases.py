@@ -1,4 +1,4 @@
-"""Which models are witnessed: three recorded ones, and random ones for the live run. Plain data, no torch.
+"""Which models are witnessed: the recorded ones, and random ones for the live run. Plain data, no torch.
 
 Each recorded model is small but has what its family's faults would otherwise hide behind: fewer key heads than query
 heads, a head dim that is not width over heads, a window shorter than the text, caps that bite, its own query scale.
@@ -31,36 +31,84 @@ def draw_batch(vocab_size: int, lengths: tuple[int, ...], *, seed: int) -> Batch
     return Batch(rng.integers(0, vocab_size, size=(len(lengths), max(lengths)), dtype=np.int32), lengths)
 
 
-LENGTHS = (300, 187, 263)
+LENGTHS = (500, 61, 137)
 
-_NO_SPECIAL_TOKENS = {"bos_token_id": None, "eos_token_id": None}
-"""GPT-2's defaults lie outside of a small vocabulary."""
+_NO_SPECIAL_TOKENS = {"bos_token_id": None, "eos_token_id": None, "pad_token_id": None}
+"""Defaults can lie outside of a small vocabulary, and the padding's row gets no gradient there."""
+
+
+def _rotary(model_type: str, **changes: typing.Any) -> Attributes:
+    return {
+        "model_type": model_type, "vocab_size": 64, "hidden_size": 48, "num_hidden_layers": 3,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 64,
+        "rms_norm_eps": 1e-6, "rope_theta": 10_000.0, "max_position_embeddings": 512, **_NO_SPECIAL_TOKENS, **changes,
+    }
+
+
+def _without(attributes: Attributes, *keys: str) -> Attributes:
+    return {key: value for key, value in attributes.items() if key not in keys}
+
 
 RECORDED: dict[str, Attributes] = {
-    "llama": {
-        "model_type": "llama", "vocab_size": 64, "hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 80, "hidden_act": "silu", "rms_norm_eps": 1e-5,
-        "rope_theta": 500_000.0, "max_position_embeddings": 512, "tie_word_embeddings": False,
-    },
-    "gemma2": {
-        "model_type": "gemma2", "vocab_size": 64, "hidden_size": 48, "num_hidden_layers": 4, "num_attention_heads": 4,
-        "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 80, "hidden_activation": "gelu_pytorch_tanh",
-        "rms_norm_eps": 1e-6, "rope_theta": 10_000.0, "max_position_embeddings": 512, "tie_word_embeddings": True,
-        "query_pre_attn_scalar": 24, "sliding_window": 24, "attn_logit_softcapping": 6.0,
-        "final_logit_softcapping": 12.0,
-    },
+    "llama": _rotary(
+        "llama", intermediate_size=80, hidden_act="silu", rms_norm_eps=1e-5, rope_theta=500_000.0,
+        tie_word_embeddings=False,
+    ),
+    "llama3.1": _rotary(
+        "llama", hidden_act="silu", rms_norm_eps=1e-5, rope_theta=500_000.0, tie_word_embeddings=False,
+        attention_bias=True, mlp_bias=True,
+        rope_scaling={
+            "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        },
+    ),
+    "mistral": _rotary("mistral", sliding_window=24, tie_word_embeddings=False),
+    "qwen2": _rotary(
+        "qwen2", rope_theta=1_000_000.0, use_sliding_window=True, sliding_window=40, max_window_layers=1,
+        tie_word_embeddings=False,
+    ),
+    "qwen3": _rotary("qwen3", rope_theta=1_000_000.0, tie_word_embeddings=True, attention_bias=False),
+    "olmo3": _without(
+        _rotary(
+            "olmo3", hidden_size=40, num_hidden_layers=5, intermediate_size=56, sliding_window=24,
+            tie_word_embeddings=False,
+            rope_parameters={
+                "full_attention": {
+                    "rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128, "rope_theta": 10_000.0,
+                },
+                "sliding_attention": {"rope_type": "default", "rope_theta": 10_000.0},
+            },
+        ),
+        "rope_theta",
+    ),
+    "gemma": _rotary("gemma", num_key_value_heads=1, hidden_act="gelu_pytorch_tanh", tie_word_embeddings=True),
+    "gemma2": _rotary(
+        "gemma2", num_hidden_layers=4, rms_norm_eps=1e-5, hidden_activation="gelu_pytorch_tanh",
+        tie_word_embeddings=True, query_pre_attn_scalar=24, sliding_window=24, attn_logit_softcapping=6.0,
+        final_logit_softcapping=12.0,
+    ),
+    "gemma3": _rotary(
+        "gemma3_text", vocab_size=56, hidden_size=32, num_hidden_layers=8, head_dim=12, intermediate_size=40,
+        hidden_activation="gelu_pytorch_tanh", tie_word_embeddings=True, query_pre_attn_scalar=24, sliding_window=24,
+        rope_theta=1_000_000.0, rope_local_base_freq=10_000.0, rope_scaling={"rope_type": "linear", "factor": 4.0},
+    ),
     "gpt2": {
-        "model_type": "gpt2", "vocab_size": 64, "n_embd": 48, "n_layer": 3, "n_head": 4, "n_inner": 80,
-        "n_positions": 320, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True,
+        "model_type": "gpt2", "vocab_size": 64, "n_embd": 48, "n_layer": 3, "n_head": 4, "n_inner": 64,
+        "n_positions": 512, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True,
         **_NO_SPECIAL_TOKENS,
     },
 }
-"""By `model_type`: the `config.json` of each recorded model."""
+"""By name: the `config.json` of each recorded model."""
+MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "olmo3", "gemma", "gemma2", "gemma3_text", "gpt2")
+"""What the live run draws models of."""
+
+
+Pick = typing.Callable[..., typing.Any]
 
 
 def random_attributes(model_type: str, seed: int) -> Attributes:
     """The `config.json` of a random small model of that type: sizes, traits and constants all drawn."""
-    rng = np.random.default_rng([seed, sorted(RECORDED).index(model_type)])
+    rng = np.random.default_rng([seed, MODEL_TYPES.index(model_type)])
 
     def pick(*values: typing.Any) -> typing.Any:
         return values[rng.integers(len(values))]
@@ -74,19 +122,106 @@ def random_attributes(model_type: str, seed: int) -> Attributes:
             "activation_function": pick("gelu_new", "gelu_pytorch_tanh"), "tie_word_embeddings": pick(True, False),
             **_NO_SPECIAL_TOKENS,
         }
-    rotary = {
-        "model_type": model_type, "vocab_size": vocab, "hidden_size": width, "num_attention_heads": heads[0],
-        "num_key_value_heads": heads[1], "head_dim": pick(6, 8, 12, 20), "intermediate_size": hidden,
-        "rms_norm_eps": pick(1e-6, 1e-5, 1e-3), "rope_theta": pick(100.0, 10_000.0, 500_000.0),
-        "tie_word_embeddings": pick(True, False), "max_position_embeddings": 128,
-    }
-    if model_type == "llama":
-        return {**rotary, "num_hidden_layers": layers, "hidden_act": pick("silu", "gelu_pytorch_tanh")}
+    rotary = _rotary(
+        model_type, vocab_size=vocab, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads[0],
+        num_key_value_heads=heads[1], head_dim=pick(6, 8, 12, 20), intermediate_size=hidden,
+        rms_norm_eps=pick(1e-6, 1e-5, 1e-3), rope_theta=pick(100.0, 10_000.0, 500_000.0),
+        tie_word_embeddings=pick(True, False), max_position_embeddings=128,
+    )
+    return {**rotary, **_TRAITS[model_type](pick)}
+
+
+def _scaling(pick: Pick) -> Attributes | None:
+    """A scaling of the positions, or none."""
+    original = {"original_max_position_embeddings": pick(16, 40)}
+    factor = {"factor": pick(1.0, 2.0, 6.5)}
+    return pick(
+        None,
+        {"rope_type": "linear", **factor},
+        {"rope_type": "llama3", "low_freq_factor": 1.0, "high_freq_factor": pick(2.0, 4.0), **factor, **original},
+        {"rope_type": "yarn", **factor, **original},
+        {
+            "rope_type": "yarn", "truncate": False, "beta_fast": 8.0, "beta_slow": pick(0.5, 2.0),
+            "attention_factor": pick(0.8, 1.3), **factor, **original,
+        },
+        {"rope_type": "yarn", "mscale": 1.0, "mscale_all_dim": pick(0.5, 0.8), **factor, **original},
+    )
+
+
+def _llama(pick: Pick) -> Attributes:
     return {
-        **rotary, "num_hidden_layers": 2 * pick(1, 2), "query_pre_attn_scalar": pick(4, 16, 50),
+        "hidden_act": pick("silu", "gelu_pytorch_tanh"), "attention_bias": pick(True, False),
+        "mlp_bias": pick(True, False), "rope_scaling": _scaling(pick),
+    }
+
+
+def _mistral(pick: Pick) -> Attributes:
+    return {"sliding_window": pick(None, 1, 2, 7, 31, 200), "rope_scaling": _scaling(pick)}
+
+
+def _qwen(pick: Pick) -> Attributes:
+    layers = pick(1, 2, 3, 4)
+    windows = pick(
+        {"use_sliding_window": False},
+        {"max_window_layers": pick(0, 1, 2, 9)},
+        {"layer_types": [pick("sliding_attention", "full_attention") for _ in range(layers)]},
+    )
+    return {
+        "num_hidden_layers": layers, "use_sliding_window": True, "sliding_window": pick(2, 7, 31), **windows,
+        "rope_scaling": _scaling(pick),
+    }
+
+
+def _qwen3(pick: Pick) -> Attributes:
+    return {**_qwen(pick), "attention_bias": pick(True, False)}
+
+
+def _per_type(pick: Pick) -> Attributes:
+    """Positions of each type of layer, some without a word of their own."""
+    full = {**(_scaling(pick) or {"rope_type": "default"}), "rope_theta": pick(100.0, 1e4, 1e6)}
+    full.pop("truncate", None)  # the class does not read it here
+    sliding = {"rope_type": "default", "rope_theta": pick(100.0, 1e4)}
+    return pick({"full_attention": full, "sliding_attention": sliding}, {"full_attention": full})
+
+
+def _olmo3(pick: Pick) -> Attributes:
+    layers = pick(1, 3, 4, 5, 8, 9)
+    types = [pick("sliding_attention", "full_attention") for _ in range(layers)]
+    return {
+        "num_hidden_layers": layers, "sliding_window": pick(2, 7, 31), "layer_types": pick(None, types),
+        "attention_bias": pick(True, False), "rope_parameters": _per_type(pick),
+    }
+
+
+def _gemma(pick: Pick) -> Attributes:
+    return {
+        "hidden_act": pick("gelu", "gelu_pytorch_tanh"), "attention_bias": pick(True, False),
+        "rope_scaling": _scaling(pick),
+    }
+
+
+def _gemma2(pick: Pick) -> Attributes:
+    return {
+        "num_hidden_layers": pick(1, 2, 3, 4), "query_pre_attn_scalar": pick(4, 16, 50),
         "sliding_window": pick(1, 2, 7, 31, 200), "attn_logit_softcapping": pick(None, 3.0, 20.0),
         "final_logit_softcapping": pick(None, 5.0, 30.0),
     }
+
+
+def _gemma3(pick: Pick) -> Attributes:
+    older = {"rope_scaling": pick(None, {"rope_type": "linear", "factor": 3.0}), "rope_local_base_freq": 50.0}
+    return {
+        "num_hidden_layers": pick(1, 2, 5, 6, 7, 13), "query_pre_attn_scalar": pick(4, 16, 50),
+        "sliding_window": pick(1, 2, 7, 31, 200), "final_logit_softcapping": pick(None, 5.0, 30.0),
+        **pick(older, {"rope_parameters": _per_type(pick)}), **pick({}, {"sliding_window_pattern": pick(1, 2, 3)}),
+    }
+
+
+_TRAITS: dict[str, typing.Callable[[Pick], Attributes]] = {
+    "llama": _llama, "mistral": _mistral, "qwen2": _qwen, "qwen3": _qwen3, "olmo3": _olmo3, "gemma": _gemma,
+    "gemma2": _gemma2, "gemma3_text": _gemma3,
+}
+"""What a model of each type has besides the sizes."""
 
 
 def random_batch(vocab_size: int, seed: int) -> Batch:

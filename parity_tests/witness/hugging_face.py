@@ -1,4 +1,6 @@
-"""The Hugging Face side: a model from a config, weights drawn anew, its logits in float32 and in float64. Needs torch.
+"""The Hugging Face side: a model from a config, weights drawn anew, logits and gradients in float32 and in float64.
+
+Needs torch.
 
 Even a model cast to float64 computes its norms, rotary angles and softmax in float32, because their code says so. The
 truth is the same code under `Float64`, which reads every float32 in it as float64 and checks every result.
@@ -43,32 +45,35 @@ def _lift(value: typing.Any) -> typing.Any:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Weights by their Hugging Face names and logits `[valid positions, vocabulary]` of three runs.
+    """Weights by their Hugging Face names, and logits `[valid positions, vocabulary]` of three runs.
 
-    `plain64` is the model merely cast to float64; it shows what the float32 left inside is worth.
+    `plain64` is the model merely cast to float64; it shows what the float32 left inside is worth. `gradients` are the
+    loss's by every weight in float64, `gradients32` those of the float32 run.
     """
 
     tensors: dict[str, np.ndarray]
     truth: np.ndarray
     float32: np.ndarray
     plain64: np.ndarray
+    gradients: dict[str, np.ndarray]
+    gradients32: dict[str, np.ndarray]
 
 
 def run(attributes: dict[str, typing.Any], batch: Batch, *, seed: int) -> Run:
     """Draws every parameter anew and runs the model, eager attention, with the batch's right padding masked."""
     model = _build(attributes)
     tensors = _redraw(model, np.random.default_rng(seed))
-    float32 = _logits(model, batch)
+    float32, gradients32 = _logits(model, batch), _gradients(model, batch)
     plain64 = _logits(model.double(), batch)
     torch.set_default_dtype(torch.float64)
     try:
         with Float64():
             lifted = _build(attributes).double()
             _assign(lifted, tensors)
-            truth = _logits(lifted, batch)
+            truth, gradients = _logits(lifted, batch), _gradients(lifted, batch)
     finally:
         torch.set_default_dtype(torch.float32)
-    return Run(tensors, truth, float32, plain64)
+    return Run(tensors, truth, float32, plain64, gradients, gradients32)
 
 
 def versions() -> dict[str, str]:
@@ -121,3 +126,13 @@ def _logits(model: torch.nn.Module, batch: Batch) -> np.ndarray:
     with torch.no_grad():
         logits = model(input_ids=tokens, attention_mask=mask, use_cache=False).logits
     return logits.numpy()[batch.valid]
+
+
+def _gradients(model: torch.nn.Module, batch: Batch) -> dict[str, np.ndarray]:
+    """Of the class's own loss: the mean over every valid token that follows another one."""
+    tokens = torch.from_numpy(batch.tokens.astype(np.int64))
+    mask = torch.from_numpy(batch.valid.astype(np.int64))
+    labels = torch.where(mask.bool(), tokens, -100)
+    model.zero_grad()
+    model(input_ids=tokens, attention_mask=mask, labels=labels, use_cache=False).loss.backward()
+    return {name: parameter.grad.numpy().copy() for name, parameter in model.named_parameters()}

@@ -10,8 +10,8 @@ from jax import Array
 from harness import Program, Verdict
 from harness.measure import truth
 from harness.verdict import Certificate, Kind, LeafResult
-from models import ModelConfig, backend
-from models.checkpoints.huggingface import config_from_hf, params_from_hf
+from models import ModelConfig, TrainConfig, backend, training
+from models.checkpoints.huggingface import config_from_hf, params_from_hf, params_to_hf
 from models.protocol import Params
 
 from .cases import Batch
@@ -22,6 +22,8 @@ UNIT_ROUNDOFF = 2.0**-24
 """Half the distance from 1 to the next float32."""
 LIMIT = 4.0
 """Of a run, one for all models; the evidence is in docs/witness.md. A fault shows as hundreds or more."""
+GRADIENT_LIMIT = 8.0
+"""Of one tensor's gradient. The largest of a few numbers' errors varies more than the largest of all logits'."""
 EXACT_LIMIT = 0.25
 """Of what a twin means, free of rounding: the little that is left are literals held in float32."""
 
@@ -39,10 +41,33 @@ def logits_of(name: str, config: ModelConfig, params: Params, batch: Batch) -> n
     return np.asarray(logits, np.float64)[batch.valid]
 
 
+def logits_by_params(name: str, config: ModelConfig, batch: Batch) -> Callable[[Params], np.ndarray]:
+    """`logits_of` for many parameters, compiled once."""
+    forward = jax.jit(_forward(name, config))
+    return lambda params: np.asarray(forward(*_arguments(params, batch)), np.float64)[batch.valid]
+
+
 def float64_logits_of(name: str, config: ModelConfig, params: Params, batch: Batch) -> np.ndarray:
     """The same from the twin's own trace, every operation in float64: what the twin means, free of rounding."""
     arguments = _arguments(params, batch)
     return truth(Program(_forward(name, config), arguments), arguments)[0][batch.valid]
+
+
+def gradients_of(name: str, config: ModelConfig, params: Params, batch: Batch) -> dict[str, np.ndarray]:
+    """The twin's gradient of the mean next-token loss, by the tensors' Hugging Face names."""
+    step = backend(name).loss_and_grads(config, TrainConfig())
+    with jax.default_matmul_precision("highest"):
+        _, grads = jax.jit(step)(params, _training_batch(batch), None)
+    return params_to_hf(config, grads)
+
+
+def _training_batch(batch: Batch) -> training.Batch:
+    """Each valid token's target is the one that follows it; a row's last token has none."""
+    segments = batch.valid.astype(np.int32)
+    targets, counted = np.roll(batch.tokens, -1, axis=1), np.roll(segments, -1, axis=1)
+    counted[:, -1] = 0
+    positions = np.broadcast_to(np.arange(batch.tokens.shape[1], dtype=np.int32), batch.tokens.shape)
+    return training.Batch(*map(jnp.asarray, (batch.tokens, targets, positions, segments, counted)))
 
 
 def _forward(name: str, config: ModelConfig) -> Callable[[Params, Array, Array], Array]:
@@ -58,6 +83,16 @@ def ratio(logits: np.ndarray, recording: Recording) -> float:
     floor = UNIT_ROUNDOFF * np.abs(recording.truth).max()
     error = np.abs(logits - recording.truth).max()
     return float(error / max(recording.float32_error, floor)) if np.isfinite(error) else np.inf
+
+
+def gradient_ratios(gradients: dict[str, np.ndarray], recording: Recording) -> dict[str, float]:
+    """`ratio` for every tensor's gradient."""
+    found = {}
+    for name, wanted in recording.gradients.items():
+        error = float(np.abs(gradients[name].astype(np.float64) - wanted).max())
+        floor = UNIT_ROUNDOFF * float(np.abs(wanted).max())
+        found[name] = error / max(recording.gradient_errors[name], floor) if np.isfinite(error) else np.inf
+    return found
 
 
 def verdict(logits: np.ndarray, recording: Recording, *, name: str) -> Verdict:

@@ -1,6 +1,6 @@
-"""`python -m parity_tests.witness.record`: asks Hugging Face again and rewrites `goldens/witness`. Needs torch.
+"""`python -m parity_tests.witness.record [NAME ...]`: asks Hugging Face again and rewrites `goldens/witness`.
 
-Under `CI` nothing is written.
+All models or the named ones. Needs torch. Under `CI` nothing is written.
 """
 
 import sys
@@ -20,23 +20,32 @@ def recorded(attributes: cases.Attributes, batch: cases.Batch, *, seed: int) -> 
     """What Hugging Face says about this model and batch, as a recording, and the runs it comes from."""
     run = hugging_face.run(attributes, batch, seed=seed)
     error = float(np.abs(run.float32 - run.truth).max())
-    return Recording(attributes, batch, run.tensors, run.truth, error), run
+    errors = {name: float(np.abs(run.gradients32[name] - truth).max()) for name, truth in run.gradients.items()}
+    gradients = {name: truth.astype(np.float32) for name, truth in run.gradients.items()}
+    return Recording(attributes, batch, run.tensors, run.truth, error, gradients, errors), run
 
 
-def main() -> int:
-    """Records every model of `cases.RECORDED`; the exit code."""
+def main(names: list[str]) -> int:
+    """Records these models of `cases.RECORDED`, or all; the exit code."""
     try:
         refuse_under_ci("of the witness")
     except GoldenError as error:
         print(error)
         return 2
-    for name, attributes in cases.RECORDED.items():
+    unknown = sorted(set(names) - set(cases.RECORDED))
+    if unknown:
+        print(f"{unknown[0]}: is no recorded model; known: {', '.join(cases.RECORDED)}.")
+        return 2
+    for name in names or cases.RECORDED:
+        attributes = cases.RECORDED[name]
         batch = cases.draw_batch(attributes["vocab_size"], cases.LENGTHS, seed=TOKEN_SEED)
         recording, run = recorded(attributes, batch, seed=WEIGHT_SEED)
         notes = {
             **hugging_face.versions(),
             "float32_error": f"{recording.float32_error:.3e}",
             "error_of_a_plain_cast_to_float64": f"{np.abs(run.plain64 - run.truth).max():.3e}",
+            "gradient_error": f"{max(recording.gradient_errors.values()):.3e}",
+            "largest_gradient": f"{max(np.abs(value).max() for value in run.gradients.values()):.3e}",
             "largest_logit": f"{np.abs(run.truth).max():.3f}",
         }
         save(name, recording, notes)
@@ -46,4 +55,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""A recording: one npz with a Hugging Face model's weights, a batch and its true logits, and a text file about it.
+"""A recording: one npz with a Hugging Face model's weights, a batch, its true logits and gradients, and a text file.
 
 Both lie in the store of goldens and its manifest, so a damaged file is named before a number is compared. The text is
 for people and for `git diff`: versions, errors, the digest of every array. Needs no torch.
@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2] / "goldens"
 FILES = tuple(f"witness/{name}.{ending}" for name in sorted(RECORDED) for ending in ("npz", "tsv"))
 """Every file of the witness in the store of goldens."""
 RENEW = "renew it with `make witness` and read the new ratios"
-_WEIGHT = "weights/"
+_WEIGHT, _GRADIENT = "weights/", "gradients/"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Recording:
     """What one model of Hugging Face said.
 
     `truth` has the float64 logits `[valid positions, vocabulary]` of all rows one after the other, `float32_error` the
-    largest distance of the float32 run of the same model from it.
+    largest distance of the float32 run of the same model from it. `gradients` has the loss's true gradient by every
+    tensor, rounded once to float32 to keep the file small, `gradient_errors` the float32 run's distance for each.
     """
 
     attributes: Attributes
@@ -37,6 +38,8 @@ class Recording:
     tensors: dict[str, np.ndarray]
     truth: np.ndarray
     float32_error: float
+    gradients: dict[str, np.ndarray]
+    gradient_errors: dict[str, float]
 
 
 def load(name: str, root: pathlib.Path = ROOT) -> Recording:
@@ -50,11 +53,15 @@ def load(name: str, root: pathlib.Path = ROOT) -> Recording:
     except GoldenError as error:
         raise ValueError(str(error).replace(FIX, RENEW)) from None
     with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
-        tensors = {key.removeprefix(_WEIGHT): arrays[key] for key in arrays if key.startswith(_WEIGHT)}
+        tensors, gradients = (
+            {key.removeprefix(prefix): arrays[key] for key in arrays if key.startswith(prefix)}
+            for prefix in (_WEIGHT, _GRADIENT)
+        )
         lengths = tuple(int(length) for length in arrays["lengths"])
         return Recording(
             json.loads(str(arrays["config"])), Batch(arrays["tokens"], lengths), tensors, arrays["truth"],
-            float(arrays["float32_error"]),
+            float(arrays["float32_error"]), gradients,
+            dict(zip(sorted(gradients), map(float, arrays["gradient_errors"]), strict=True)),
         )
 
 
@@ -70,7 +77,9 @@ def save(name: str, recording: Recording, notes: dict[str, str], root: pathlib.P
         "lengths": np.asarray(recording.batch.lengths),
         "truth": recording.truth,
         "float32_error": np.asarray(recording.float32_error),
+        "gradient_errors": np.asarray([recording.gradient_errors[key] for key in sorted(recording.gradients)]),
         **{f"{_WEIGHT}{key}": value for key, value in recording.tensors.items()},
+        **{f"{_GRADIENT}{key}": value for key, value in recording.gradients.items()},
     }
     packed = io.BytesIO()
     np.savez(packed, **{key: arrays[key] for key in sorted(arrays)})

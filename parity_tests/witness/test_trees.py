@@ -1,6 +1,7 @@
 """MaxText as a witness: each twin declares the parameters of a published size with MaxText's paths, shapes and axes.
 
-`trees/*.tsv` are MaxText's scanned Linen trees: path, shape, logical axis names.
+`trees/*.tsv` are MaxText's scanned Linen trees: path, shape, logical axis names. What it calls otherwise than we do is
+`maxtext_name`, the name under which its checkpoints are read: of these tables, olmo3's `attention` alone.
 """
 
 import pathlib
@@ -8,6 +9,7 @@ import pathlib
 import pytest
 
 from models import backend, preset
+from models.checkpoints.conventions import maxtext_name
 
 from .ratio import BACKENDS
 
@@ -22,11 +24,31 @@ def _table(name):
 
 
 def _tree(backend_name, config):
-    return {name: (spec.shape, spec.axes) for name, spec in backend(backend_name).param_specs(config).items()}
+    """The twin's parameters under MaxText's names."""
+    specs = backend(backend_name).param_specs(config)
+    tree = {maxtext_name(config, name): (spec.shape, spec.axes) for name, spec in specs.items()}
+    assert len(tree) == len(specs)
+    return tree
 
 
 def test_every_published_preset_has_its_table():
-    assert TABLES == ["gemma2-2b", "gpt3-175b", "llama2-7b", "llama3.1-405b", "llama3.1-8b"]
+    assert TABLES == [
+        "gemma-2b", "gemma2-2b", "gemma3-4b", "gpt3-175b", "llama2-7b", "llama3.1-405b", "llama3.1-8b", "mistral-7b",
+        "olmo3-7b", "qwen3-0.6b",
+    ]
+
+
+def test_only_the_attention_of_olmo3_has_another_name_there():
+    renamed = {}
+    for name in TABLES:
+        config = preset(name)
+        renamed[name] = {
+            (ours, theirs)
+            for path in backend("linen").param_specs(config)
+            for ours, theirs in zip(path.split("/"), maxtext_name(config, path).split("/"), strict=True)
+            if ours != theirs
+        }
+    assert renamed == {name: {("self_attention", "attention")} if name == "olmo3-7b" else set() for name in TABLES}
 
 
 @pytest.mark.parametrize("backend_name", BACKENDS)

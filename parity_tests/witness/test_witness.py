@@ -10,12 +10,16 @@ import pytest
 from harness.goldens import read_blob
 from models.config import Layer, LayerNorm, RmsNorm, Rope
 
-from .cases import LENGTHS, RECORDED
+from .cases import LENGTHS, RECORDED, Batch
 from .ratio import (
     BACKENDS,
     EXACT_LIMIT,
+    GRADIENT_LIMIT,
     LIMIT,
     float64_logits_of,
+    gradient_ratios,
+    gradients_of,
+    logits_by_params,
     logits_of,
     model_of,
     ratio,
@@ -31,10 +35,19 @@ def recording():
     return functools.cache(load)
 
 
+BOTH_WAYS = ("llama", "gemma2", "gemma3", "gpt2")
+"""Run by each twin, scanned and unscanned. Of the others each twin runs one: that it is the same model is proved."""
+RUNS = [
+    (name, backend_name, layers)
+    for name in RECORDED
+    for backend_name in BACKENDS
+    for layers in ("scanned", "unscanned")
+    if name in BOTH_WAYS or (backend_name == "linen") == (layers == "scanned")
+]
+
+
 @pytest.mark.gate
-@pytest.mark.parametrize("layers", ["scanned", "unscanned"])
-@pytest.mark.parametrize("backend_name", BACKENDS)
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize(("name", "backend_name", "layers"), RUNS)
 def test_twin_agrees_with_hugging_face(name, backend_name, layers, recording, parity):
     try:
         heard = recording(name)
@@ -55,13 +68,38 @@ def test_twin_means_what_hugging_face_means(name, backend_name, recording):
     assert ratio(float64_logits_of(backend_name, config, params, heard.batch), heard) <= EXACT_LIMIT
 
 
+@pytest.mark.parametrize("name", RECORDED)
+def test_gradients_agree_with_hugging_face(name, recording):
+    """One twin each: that the other has the same gradients is proved."""
+    heard = recording(name)
+    config, params = model_of(heard)
+    backend_name = BACKENDS[list(RECORDED).index(name) % 2]
+    found = gradient_ratios(gradients_of(backend_name, config, params, heard.batch), heard)
+    assert found.keys() == heard.tensors.keys()
+    assert max(found.values()) <= GRADIENT_LIMIT, {key: value for key, value in found.items() if value > GRADIENT_LIMIT}
+
+
 def _attention(config, **changes):
     return config.replace(attention=dataclasses.replace(config.attention, **changes))
 
 
-def _window(config, width):
-    local, everywhere = config.cycle
-    return config.replace(cycle=(dataclasses.replace(local, window=width), everywhere))
+def _layers(config, **changes):
+    """Every layer with a window changed."""
+    cycle = (dataclasses.replace(layer, **changes) if layer.window else layer for layer in config.cycle)
+    return config.replace(cycle=tuple(cycle))
+
+
+def _scaling(config, **changes):
+    scaling = dataclasses.replace(config.positions.scaling, **changes)
+    return config.replace(positions=dataclasses.replace(config.positions, scaling=scaling))
+
+
+def _unscaled(config):
+    return config.replace(positions=dataclasses.replace(config.positions, scaling=None))
+
+
+def _epsilon(config, epsilon):
+    return config.replace(norm=dataclasses.replace(config.norm, epsilon=epsilon))
 
 
 FAULTS = {
@@ -69,14 +107,45 @@ FAULTS = {
     "llama, rope base one percent off": ("llama", lambda config: config.replace(positions=Rope(505_000.0))),
     "llama, no query scale": ("llama", lambda config: _attention(config, query_scale=1.0)),
     "llama, the first key out of sight of the last query": (
-        "llama", lambda config: config.replace(cycle=(Layer(window=max(LENGTHS) - 1),)),
+        "llama",
+        lambda config: config.replace(cycle=(Layer(window=max(LENGTHS) - 1),)),
     ),
-    "gemma2, window one too wide": ("gemma2", lambda config: _window(config, 25)),
-    "gemma2, window one too narrow": ("gemma2", lambda config: _window(config, 23)),
+    "llama3.1, positions not scaled": ("llama3.1", _unscaled),
+    "llama3.1, one percent more of the wavelengths kept": (
+        "llama3.1",
+        lambda config: _scaling(config, high_frequency_factor=4.04),
+    ),
+    "mistral, no window": ("mistral", lambda config: _layers(config, window=None)),
+    "mistral, window one too wide": ("mistral", lambda config: _layers(config, window=25)),
+    "qwen2, every layer slides": (
+        "qwen2",
+        lambda config: config.replace(cycle=tuple(dataclasses.replace(layer, window=40) for layer in config.cycle)),
+    ),
+    "qwen3, no norm on query and key": ("qwen3", lambda config: _attention(config, qk_norm=None)),
+    "olmo3, sliding layers scaled too": ("olmo3", lambda config: _layers(config, rope=None)),
+    "olmo3, no layer scaled": ("olmo3", _unscaled),
+    "olmo3, no attention factor": ("olmo3", lambda config: _scaling(config, attention_factor=1.0)),
+    "olmo3, dimensions not truncated": ("olmo3", lambda config: _scaling(config, truncate=False)),
+    "gemma, scale not centred on zero": ("gemma", lambda config: config.replace(norm=RmsNorm(1e-6))),
+    "gemma, embedding not scaled": ("gemma", lambda config: config.replace(scale_embedding=False)),
+    "gemma2, window one too wide": ("gemma2", lambda config: _layers(config, window=25)),
+    "gemma2, window one too narrow": ("gemma2", lambda config: _layers(config, window=23)),
     "gemma2, no soft cap on attention": ("gemma2", lambda config: _attention(config, soft_cap=None)),
     "gemma2, no soft cap on logits": ("gemma2", lambda config: config.replace(final_soft_cap=None)),
     "gemma2, query scale from the head dim": ("gemma2", lambda config: _attention(config, query_scale=None)),
-    "gemma2, epsilon of another family": ("gemma2", lambda config: config.replace(norm=RmsNorm(1e-5, True))),
+    "gemma2, epsilon ten times as large": ("gemma2", lambda config: _epsilon(config, 1e-4)),
+    "gemma3, one base for all layers": ("gemma3", lambda config: _layers(config, rope=None)),
+    "gemma3, global layers not scaled": ("gemma3", _unscaled),
+    "gemma3, the remainder starts anew with a global layer": (
+        "gemma3",
+        lambda config: config.replace(
+            cycle=(
+                dataclasses.replace(config.cycle[5], name="layers_0"),
+                *config.cycle[1:5],
+                dataclasses.replace(config.cycle[0], name="layers_5"),
+            )
+        ),
+    ),
     "gpt2, epsilon of another family": ("gpt2", lambda config: config.replace(norm=LayerNorm(1e-6))),
     "gpt2, scale centred on zero": ("gpt2", lambda config: config.replace(norm=LayerNorm(1e-5, True))),
 }
@@ -92,31 +161,60 @@ def test_a_fault_in_the_model_is_heard(fault, recording, parity):
     assert ratio(logits, heard) > 10 * LIMIT
 
 
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("llama", lambda config: config.replace(positions=Rope(505_000.0))),
+        ("gemma3", lambda config: _layers(config, window=25)),
+    ],
+)
+def test_a_fault_in_the_model_is_heard_in_the_gradients(name, fault, recording):
+    heard = recording(name)
+    config, params = model_of(heard)
+    found = gradient_ratios(gradients_of("nnx", fault(config), params, heard.batch), heard)
+    assert max(found.values()) > 10 * GRADIENT_LIMIT
+
+
+# The least change of epsilon that a float32 run can hardly show, if at all.
 SMALL_FAULTS = {
-    "llama": lambda config: config.replace(norm=RmsNorm(1.001e-5)),
-    "gemma2": lambda config: config.replace(norm=RmsNorm(1.1e-6, True)),
-    "gpt2": lambda config: config.replace(norm=LayerNorm(1.001e-5)),
+    "llama": 1.001e-5,
+    "llama3.1": 1.001e-5,
+    "mistral": 1.1e-6,
+    "qwen2": 1.1e-6,
+    "qwen3": 1.1e-6,
+    "olmo3": 1.1e-6,
+    "gemma": 1.1e-6,
+    "gemma2": 1.1e-5,
+    "gemma3": 1.1e-6,
+    "gpt2": 1.001e-5,
 }
-"""Epsilon off by so little that a float32 run can hardly show it, or not at all."""
 
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_a_small_fault_is_seen_in_what_a_twin_means(name, recording):
     heard = recording(name)
     config, params = model_of(heard)
-    logits = float64_logits_of("linen", SMALL_FAULTS[name](config), params, heard.batch)
+    logits = float64_logits_of("linen", _epsilon(config, SMALL_FAULTS[name]), params, heard.batch)
     assert ratio(logits, heard) > 2 * EXACT_LIMIT
+
+
+def _last_row(heard):
+    """The recording of its last row alone, which costs a tenth of the whole."""
+    length = heard.batch.lengths[-1]
+    batch = Batch(heard.batch.tokens[-1:, :length], (length,))
+    return dataclasses.replace(heard, batch=batch, truth=heard.truth[-length:])
 
 
 @pytest.mark.parametrize("name", RECORDED)
 def test_every_parameter_leaf_is_heard(name, recording):
-    heard = recording(name)
+    heard = _last_row(recording(name))
     config, params = model_of(heard)
+    logits = logits_by_params("nnx", config, heard.batch)
     rng, deaf = np.random.default_rng(5), []
     for leaf, value in params.items():
         # Uneven: a norm that follows would undo a common factor.
         changed = {**params, leaf: value * (1 + 0.01 * rng.standard_normal(value.shape).astype(value.dtype))}
-        if ratio(logits_of("nnx", config, changed, heard.batch), heard) <= LIMIT:
+        if ratio(logits(changed), heard) <= LIMIT:
             deaf.append(leaf)
     assert deaf == []
 
