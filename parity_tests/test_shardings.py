@@ -10,7 +10,7 @@ import models
 from harness.observe.shardings import compare_axes, compare_constraints, compare_specs
 from harness.subjects.compact import SUBJECT, inputs, shardings
 from harness.subjects.compact.setup import MESHES, device_mesh
-from models.sharding import DEFAULT_RULES, named_shardings, override
+from models.sharding import named_shardings
 from models.training.batch import Batch
 
 SETUPS = SUBJECT.tiny_setups()
@@ -55,12 +55,6 @@ def test_the_compiler_shards_both_alike_and_keeps_the_state_where_it_was(label, 
         parity.expect(shardings.kept(table, "cpu-8"), case=case, observable="shardings")
 
 
-def _rules(model, mesh):
-    """The rules, without the one for key heads where they are fewer than the devices that would share them."""
-    whole = model.attention.num_kv_heads % mesh.shape["tensor"] == 0
-    return DEFAULT_RULES if whole else override(DEFAULT_RULES, "kv_heads", ())
-
-
 @pytest.mark.parametrize("backend_name", NAMES)
 @pytest.mark.parametrize("label", SETUPS)
 def test_a_step_on_eight_devices_is_the_step_on_one(label, backend_name):
@@ -72,8 +66,7 @@ def test_a_step_on_eight_devices_is_the_step_on_one(label, backend_name):
     batch = Batch(**{name: jax.numpy.asarray(value) for name, value in rows.items()})
     step = jax.jit(backend.train_step(setup.model, setup.train))
     wanted_state, wanted = step(state, batch)
-    axes = backend.state_axes(setup.model, setup.train)
-    placed = jax.device_put(state, named_shardings(axes, mesh, _rules(setup.model, mesh)))
+    placed = jax.device_put(state, named_shardings(backend.state_axes(setup.model, setup.train), mesh))
     with jax.set_mesh(mesh):
         found_state, found = jax.jit(backend.train_step(setup.model, setup.train))(placed, batch)
     kernels = [leaf for leaf in jax.tree.leaves(found_state) if leaf.ndim > 1]
