@@ -6,7 +6,7 @@ import pytest
 from harness import measure
 from harness.subjects.compact import SUBJECT
 
-SETUPS = SUBJECT.tiny_setups()
+SETUPS = SUBJECT.deep_setups() | SUBJECT.light_setups()
 STEPS = ("forward", "train_step", "generate")
 
 

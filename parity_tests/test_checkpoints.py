@@ -4,28 +4,32 @@ import pytest
 
 from harness.observe.checkpoints import compare_trees
 from harness.subjects.compact import SUBJECT, checkpoints
+from parity_tests.selection import LONG, SHORT, gated
 
-SETUPS = SUBJECT.tiny_setups()
+SETUPS, DEEP = SUBJECT.tiny_setups(), SUBJECT.deep_setups()
 WITH_DROPOUT = {label: setup for label, setup in SUBJECT.variants().items() if label.endswith("dropout")}
-
+BESIDE = [label for label in SETUPS | WITH_DROPOUT if label.removesuffix("-dropout") not in DEEP]
+SAVED = [label for label in SETUPS | WITH_DROPOUT if label not in BESIDE]
 
 FINAL = checkpoints.LAYOUTS[1]
-WRITES = [(label, layout) for label in SETUPS for layout in checkpoints.LAYOUTS] + [
-    (label, FINAL) for label in WITH_DROPOUT
+WRITES = [(label, layout) for label in DEEP for layout in checkpoints.LAYOUTS] + [
+    (label, FINAL) for label in SAVED if label not in DEEP
 ]
 
 
-@pytest.mark.gate
-@pytest.mark.parametrize(("label", "layout"), WRITES, ids=lambda value: getattr(value, "value", value))
+@pytest.mark.parametrize(
+    ("label", "layout"),
+    gated(WRITES, beside=((label, FINAL) for label in BESIDE)),
+    ids=lambda value: getattr(value, "value", value),
+)
 def test_both_twins_write_the_same_bytes(label, layout, tmp_path, parity):
     case = SUBJECT.case((SETUPS | WITH_DROPOUT)[label], "train_step", label=label)
     saved = [checkpoints.save(tmp_path, program, case, layout) for program in SUBJECT.programs(case)]
     parity.expect(checkpoints.compare_saved(*saved), case=case, observable="checkpoints")
 
 
-@pytest.mark.gate
 @pytest.mark.parametrize("backend_name", SUBJECT.backends)
-@pytest.mark.parametrize("label", SETUPS | WITH_DROPOUT)
+@pytest.mark.parametrize("label", gated(SAVED, beside=BESIDE))
 def test_a_restored_state_saves_the_same_bytes_again(label, backend_name, tmp_path, parity):
     case = SUBJECT.case((SETUPS | WITH_DROPOUT)[label], "train_step", label=label)
     program = SUBJECT.program(backend_name, case)
@@ -36,8 +40,7 @@ def test_a_restored_state_saves_the_same_bytes_again(label, backend_name, tmp_pa
     parity.expect(same, case=case, observable="checkpoints")
 
 
-@pytest.mark.gate
-@pytest.mark.parametrize("label", SETUPS)
+@pytest.mark.parametrize("label", gated(SHORT, beside=LONG))
 def test_each_twin_steps_on_from_the_others_checkpoint(label, tmp_path, parity):
     case = SUBJECT.case(SETUPS[label], "train_step", label=label)
     linen, nnx = SUBJECT.programs(case)

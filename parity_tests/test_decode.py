@@ -7,22 +7,31 @@ import pytest
 import models
 from harness import measure, prove
 from harness.subjects.compact import SUBJECT
+from parity_tests.selection import gated
 
-SETUPS = SUBJECT.tiny_setups()
+SETUPS, DEEP, LIGHT = SUBJECT.tiny_setups(), SUBJECT.deep_setups(), SUBJECT.light_setups()
+RUN = [
+    *((label, step) for label in DEEP for step in ("prefill", "generate")),
+    *((label, "generate") for label in LIGHT),
+]
 
 
 @pytest.mark.gate
 @pytest.mark.parametrize("step", ["prefill", "generate"])
 @pytest.mark.parametrize("label", SETUPS)
-def test_decode_is_proved_and_runs_alike(label, step, parity):
+def test_decode_is_proved(label, step, parity):
     case = SUBJECT.case(SETUPS[label], step, label=label)
-    linen, nnx = SUBJECT.programs(case)
-    parity.expect(prove(linen, nnx), case=case, observable="decode")
-    parity.expect(measure(linen, nnx), case=case, observable="decode")
+    parity.expect(prove(*SUBJECT.programs(case)), case=case, observable="decode")
+
+
+@pytest.mark.parametrize(("label", "step"), gated(RUN, beside=((label, "prefill") for label in LIGHT)))
+def test_decode_runs_alike(label, step, parity):
+    case = SUBJECT.case(SETUPS[label], step, label=label)
+    parity.expect(measure(*SUBJECT.programs(case)), case=case, observable="decode")
 
 
 @pytest.mark.parametrize("backend_name", SUBJECT.backends)
-@pytest.mark.parametrize("label", SETUPS)
+@pytest.mark.parametrize("label", DEEP | LIGHT)
 def test_decode_equals_forward_rollout(label, backend_name):
     """A ragged prompt in two chunks, then single tokens, gives the logits of the whole text at every position."""
     import jax

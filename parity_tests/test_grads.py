@@ -1,16 +1,18 @@
-"""Loss and every gradient leaf of the two twins: every tiny preset, scanned and unscanned, proved and then run."""
+"""Loss and every gradient leaf of the two twins: every tiny preset, scanned and unscanned, is proved, and the deep
+ones run.
+"""
 
 import pytest
 
 from harness import measure, prove
 from harness.subjects.compact import SUBJECT
 
-SETUPS = SUBJECT.tiny_setups()
+SETUPS, DEEP = SUBJECT.tiny_setups(), SUBJECT.deep_setups()
 
 
 @pytest.mark.gate
 @pytest.mark.parametrize("label", SETUPS)
-def test_every_gradient_leaf_is_proved_and_runs_alike(label, parity):
+def test_every_gradient_leaf_is_proved(label, parity):
     case = SUBJECT.case(SETUPS[label], "loss_and_grads", label=label)
     linen, nnx = SUBJECT.programs(case)
     proof = prove(linen, nnx)
@@ -18,4 +20,10 @@ def test_every_gradient_leaf_is_proved_and_runs_alike(label, parity):
     compared = {leaf.name.replace("grads/", "params/", 1) for leaf in proof.leaves if leaf.name.startswith("grads/")}
     assert compared == parameters
     parity.expect(proof, case=case, observable="grads")
-    parity.expect(measure(linen, nnx), case=case, observable="grads")
+
+
+@pytest.mark.gate
+@pytest.mark.parametrize("label", DEEP)
+def test_every_gradient_leaf_runs_alike(label, parity):
+    case = SUBJECT.case(DEEP[label], "loss_and_grads", label=label)
+    parity.expect(measure(*SUBJECT.programs(case)), case=case, observable="grads")

@@ -12,8 +12,9 @@ from harness.subjects.compact import SUBJECT, inputs, shardings
 from harness.subjects.compact.setup import MESHES, device_mesh
 from models.sharding import named_shardings
 from models.training.batch import Batch
+from parity_tests.selection import LONG, SHORT, gated
 
-SETUPS = SUBJECT.tiny_setups()
+SETUPS, DEEP = SUBJECT.tiny_setups(), SUBJECT.deep_setups()
 NAMES = SUBJECT.backends
 
 
@@ -43,8 +44,7 @@ def test_activations_are_constrained_alike(label, step, parity):
     parity.expect(compare_constraints(*SUBJECT.programs(case)), case=case, observable="shardings")
 
 
-@pytest.mark.gate
-@pytest.mark.parametrize("label", SETUPS)
+@pytest.mark.parametrize("label", gated(SHORT, beside=LONG))
 def test_the_compiler_shards_both_alike_and_keeps_the_state_where_it_was(label, parity):
     case = SUBJECT.case(SETUPS[label], "train_step", mesh="cpu-8", label=label)
     chosen = [shardings.compiled(program, case, "cpu-8") for program in SUBJECT.programs(case)]
@@ -56,7 +56,7 @@ def test_the_compiler_shards_both_alike_and_keeps_the_state_where_it_was(label, 
 
 
 @pytest.mark.parametrize("backend_name", NAMES)
-@pytest.mark.parametrize("label", SETUPS)
+@pytest.mark.parametrize("label", DEEP)
 def test_a_step_on_eight_devices_is_the_step_on_one(label, backend_name):
     setup = dataclasses.replace(SETUPS[label], model=SETUPS[label].model.replace(vocab_size=96))
     backend, mesh = models.backend(backend_name), device_mesh("cpu-8")

@@ -134,9 +134,15 @@ def _scaling(field: str, scaling: typing.Any) -> None:
 def _layers(config: "ModelConfig") -> None:
     if not config.cycle:
         raise ConfigError("cycle", config.cycle, "needs at least one layer", "(Layer(),) is the plain one")
-    names = [(layer.name, layer.suffix) for layer in config.cycle]
+    named = [layer.name for layer in config.cycle if layer.name is not None]
+    if named and len(named) < len(config.cycle):
+        raise ConfigError("cycle", named, "names some of its layers and not the others", "name all of them or none")
+    names = named or [layer.suffix for layer in config.cycle]
     if len(set(names)) < len(names):
-        raise ConfigError("cycle", names, "has two layers with the same name and suffix", "give each its own")
+        raise ConfigError("cycle", names, "has two layers with the same name", "give each its own name or suffix")
+    for index, layer in enumerate(config.cycle):
+        if layer.name is not None and not layer.name.isidentifier():
+            raise ConfigError(f"cycle[{index}].name", layer.name, "must be one word", "layers_0 is usual")
     if config.num_layers < len(config.cycle):
         rule = f"must hold the cycle's {len(config.cycle)} layers at least once"
         raise ConfigError("num_layers", config.num_layers, rule, "add layers or shorten the cycle")

@@ -18,19 +18,23 @@ from models.config import (
     Layer,
     LayerNorm,
     LearnedPositions,
+    LinearScaling,
+    Llama3Scaling,
     ModelConfig,
     Projection,
+    QkNorm,
     Remat,
     RmsNorm,
     Rope,
     TrainConfig,
+    YarnScaling,
 )
 
 SETUPS = SUBJECT.tiny_setups()
 UNIT_ROUNDOFF = 2.0**-24
 
 
-@pytest.mark.parametrize("label", SETUPS)
+@pytest.mark.parametrize("label", SUBJECT.deep_setups() | SUBJECT.light_setups())
 def test_perturbing_any_one_parameter_leaf_is_noticed(label):
     linen, nnx = SUBJECT.programs(SUBJECT.case(SETUPS[label], "forward", label=label))
     args = jax.tree.leaves(linen.draw(jax.random.key(0)))
@@ -61,6 +65,7 @@ CHANGES = {
     ("model", "attention", "projection"): Projection.FUSED,
     ("model", "attention", "qkv_bias"): True,
     ("model", "attention", "out_bias"): True,
+    ("model", "attention", "qk_norm"): QkNorm.HEAD,
     ("model", "attention", "query_scale"): 0.5,
     ("model", "attention", "soft_cap"): 3.0,
     ("model", "mlp", "hidden_dim"): 40,
@@ -71,6 +76,9 @@ CHANGES = {
     ("model", "norm", "epsilon"): 1e-4,
     ("model", "norm", "zero_centered"): False,
     ("model", "positions", "max_timescale"): 500.0,
+    ("model", "positions", "fraction"): 0.5,
+    ("model", "positions", "interleaved"): True,
+    ("model", "positions", "scaling"): LinearScaling(factor=2.0),
     ("model", "block_norms", "pre_attention"): None,
     ("model", "block_norms", "post_attention"): None,
     ("model", "block_norms", "pre_mlp"): None,
@@ -100,6 +108,24 @@ EXEMPT = {
     ("model", "family"): "names a row of the tables and a folder of goldens; no behaviour may follow from it",
     ("train", "seed"): "starts streams whose keys are inputs of a proof; test_the_seed_starts_the_streams shows it",
 }
+# The same for what BASE does not hold: a layer of the cycle, and each scaling of the positions.
+LAYERS = {
+    "window": Layer(window=4, suffix="_local"),
+    "suffix": Layer(window=5, suffix="_near"),
+    "name": Layer(window=5, name="layers_0"),
+    "rope": Layer(window=5, suffix="_local", rope=Rope(max_timescale=500.0)),
+}
+SCALINGS = {
+    LinearScaling(factor=2.0): {"factor": 3.0},
+    Llama3Scaling(factor=8.0, low_frequency_factor=1.0, high_frequency_factor=4.0, original_length=512): {
+        "factor": 2.0, "low_frequency_factor": 2.0, "high_frequency_factor": 6.0, "original_length": 256,
+    },
+    YarnScaling(factor=8.0, original_length=512, beta_fast=16.0): {
+        "factor": 2.0, "original_length": 256, "beta_fast": 8.0, "beta_slow": 3.0, "truncate": False,
+        "attention_factor": 2.0,
+    },
+}  # fmt: skip
+SCALING_FIELDS = {f"{type(one).__name__}-{field}": (one, field) for one in SCALINGS for field in SCALINGS[one]}
 VARIANTS = {RmsNorm: LayerNorm(epsilon=1e-6, zero_centered=True), Rope: LearnedPositions(length=32)}
 
 
@@ -127,14 +153,17 @@ def _setup(path, new):
     return base, _changed(base, path, new)
 
 
-def _observed(setup):
+def _observed(setup, step="train_step"):
     specs = {name: models.backend(name).param_specs(setup.model) for name in SUBJECT.backends}
-    prints = [fingerprint(program) for program in SUBJECT.programs(SUBJECT.case(setup, "train_step"))]
+    prints = [fingerprint(program) for program in SUBJECT.programs(SUBJECT.case(setup, step))]
     return specs, [(made.value, made.execution) for made in prints]
 
 
 def test_every_config_field_has_a_change_to_try():
     assert set(_fields(BASE)) == set(CHANGES) | set(EXEMPT)
+    assert set(LAYERS) == {field.name for field in dataclasses.fields(Layer)}
+    for scaling, changes in SCALINGS.items():
+        assert set(changes) == {field.name for field in dataclasses.fields(scaling)}
     assert isinstance(BASE, Setup)
     assert isinstance(BASE.model, ModelConfig)
 
@@ -145,6 +174,27 @@ def test_changing_any_one_config_field_shows_in_both_twins(path):
     (_, before), (_, after) = _observed(base), _observed(changed)
     for backend, old, new in zip(SUBJECT.backends, before, after, strict=True):
         assert old != new, backend
+
+
+@pytest.mark.parametrize("field", LAYERS)
+def test_changing_any_one_field_of_a_layer_shows_in_both_twins(field):
+    local, other = LAYERS[field], BASE.model.cycle[1]
+    other = dataclasses.replace(other, name="layers_1", suffix="") if local.name else other
+    _shows(BASE, _changed(BASE, ("model", "cycle"), (local, other)))
+
+
+@pytest.mark.parametrize(("scaling", "field"), SCALING_FIELDS.values(), ids=SCALING_FIELDS)
+def test_changing_any_one_field_of_a_scaling_shows_in_both_twins(scaling, field):
+    long = dataclasses.replace(BASE.model.attention, head_dim=16)  # enough frequencies to tell the bounds apart
+    path, base = ("model", "positions", "scaling"), _changed(BASE, ("model", "attention"), long)
+    changed = dataclasses.replace(scaling, **{field: SCALINGS[scaling][field]})
+    _shows(_changed(base, path, scaling), _changed(base, path, changed), step="forward")
+
+
+def _shows(base, changed, **step):
+    (specs, before), (changed_specs, after) = _observed(base, **step), _observed(changed, **step)
+    for backend, old, new in zip(SUBJECT.backends, before, after, strict=True):
+        assert old != new or specs[backend] != changed_specs[backend], backend
 
 
 @pytest.mark.parametrize("kind", VARIANTS, ids=lambda kind: kind.__name__)

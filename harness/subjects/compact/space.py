@@ -20,13 +20,17 @@ from models.config import (
     Layer,
     LayerNorm,
     LearnedPositions,
+    LinearScaling,
+    Llama3Scaling,
     Mlp,
     ModelConfig,
     Projection,
+    QkNorm,
     Remat,
     RmsNorm,
     Rope,
     TrainConfig,
+    YarnScaling,
 )
 
 from .setup import Setup
@@ -34,13 +38,21 @@ from .setup import Setup
 KNOBS: dict[str, tuple[typing.Any, ...]] = {
     "num_blocks": (2, 1, 3),
     "cycle": ((None,), (3,), (4, None), (3, 5, None)),
+    "remainder": (0, 1, 2),
+    "named_layers": (False, True),
+    "own_rope": (False, True),
     "norm": ("rms", "rms_zero", "layer", "layer_zero"),
     "epsilon": (1e-5, 1e-6, 1e-3),
     "positions": ("rope", "rope_long", "learned"),
+    "rope_fraction": (1.0, 0.5),
+    "interleaved": (False, True),
+    "rope_scaling": (None, "linear", "llama3", "yarn"),
     "heads": ((4, 2), (2, 2), (4, 1), (6, 3)),
-    "head_dim": (4, 6, 8),
+    "head_dim": (4, 12, 8),
     "projection": ("separate", "fused"),
-    "attention_bias": (False, True),
+    "qkv_bias": (False, True),
+    "out_bias": (False, True),
+    "qk_norm": (None, "head", "width"),
     "query_scale": (None, 1.0, 0.3),
     "soft_cap": (None, 5.0),
     "activation": ("silu", "gelu"),
@@ -70,7 +82,13 @@ NORMS = {
     "layer": (LayerNorm, False),
     "layer_zero": (LayerNorm, True),
 }
-POSITIONS = {"rope": Rope(), "rope_long": Rope(max_timescale=500_000.0), "learned": LearnedPositions(length=32)}
+TIMESCALES = {"rope": 10_000.0, "rope_long": 500_000.0}
+SCALINGS = {
+    None: None,
+    "linear": LinearScaling(factor=8.0),
+    "llama3": Llama3Scaling(factor=8.0, low_frequency_factor=1.0, high_frequency_factor=4.0, original_length=16),
+    "yarn": YarnScaling(factor=4.0, original_length=16),
+}
 FAMILIES = ("llama", "gpt3", "gemma2")
 
 
@@ -117,31 +135,20 @@ def covering() -> list[Setup]:
 
 
 def build(family: str, scan_layers: bool, knobs: Mapping[str, typing.Any]) -> Setup:
-    """The setup that these knobs mean. A fused projection has as many key heads as query heads."""
+    """The setup that these knobs mean. What a knob cannot have beside another gives way: see the helpers."""
     kind, zero_centered = NORMS[knobs["norm"]]
-    fused = knobs["projection"] == "fused"
-    heads, kv_heads = knobs["heads"]
-    windows = knobs["cycle"]
+    cycle = _cycle(knobs)
     model = ModelConfig(
         family=family,
         vocab_size=knobs["vocab_size"],
         embed_dim=knobs["embed_dim"],
-        num_layers=knobs["num_blocks"] * len(windows),
-        attention=Attention(
-            num_heads=heads,
-            num_kv_heads=heads if fused else kv_heads,
-            head_dim=knobs["head_dim"],
-            projection=Projection(knobs["projection"]),
-            qkv_bias=knobs["attention_bias"],
-            out_bias=knobs["attention_bias"],
-            query_scale=knobs["query_scale"],
-            soft_cap=knobs["soft_cap"],
-        ),
+        num_layers=knobs["num_blocks"] * len(cycle) + min(knobs["remainder"], len(cycle) - 1),
+        attention=_attention(knobs),
         mlp=_mlp(knobs),
         norm=kind(epsilon=knobs["epsilon"], zero_centered=zero_centered),
-        positions=POSITIONS[knobs["positions"]],
+        positions=_positions(knobs),
         block_norms=_block_norms(knobs),
-        cycle=tuple(Layer(window, f"_{index}" if len(windows) > 1 else "") for index, window in enumerate(windows)),
+        cycle=cycle,
         scale_embedding=knobs["scale_embedding"],
         tied_head=knobs["tied_head"],
         final_soft_cap=knobs["final_soft_cap"],
@@ -152,6 +159,49 @@ def build(family: str, scan_layers: bool, knobs: Mapping[str, typing.Any]) -> Se
         remat=Remat(knobs["remat"]),
     )
     return Setup(model, _train(knobs))
+
+
+def _cycle(knobs: Mapping[str, typing.Any]) -> tuple[Layer, ...]:
+    """The windows' layers. A plain cycle of one needs no names; learned positions leave no layer a rope of its own."""
+    windows, named = knobs["cycle"], knobs["named_layers"]
+    rope = Rope(max_timescale=100.0) if knobs["own_rope"] and knobs["positions"] != "learned" else None
+    return tuple(
+        Layer(
+            window=window,
+            suffix=f"_{index}" if len(windows) > 1 and not named else "",
+            name=f"layers_{index}" if named else None,
+            rope=rope if index == 0 else None,
+        )
+        for index, window in enumerate(windows)
+    )
+
+
+def _attention(knobs: Mapping[str, typing.Any]) -> Attention:
+    """A fused projection has as many key heads as query heads and no norm over its width; only RMSNorm norms heads."""
+    fused, (heads, kv_heads) = knobs["projection"] == "fused", knobs["heads"]
+    qk_norm = "head" if fused and knobs["qk_norm"] else knobs["qk_norm"]
+    return Attention(
+        num_heads=heads,
+        num_kv_heads=heads if fused else kv_heads,
+        head_dim=knobs["head_dim"],
+        projection=Projection(knobs["projection"]),
+        qkv_bias=knobs["qkv_bias"],
+        out_bias=knobs["out_bias"],
+        qk_norm=QkNorm(qk_norm) if qk_norm and NORMS[knobs["norm"]][0] is RmsNorm else None,
+        query_scale=knobs["query_scale"],
+        soft_cap=knobs["soft_cap"],
+    )
+
+
+def _positions(knobs: Mapping[str, typing.Any]) -> Rope | LearnedPositions:
+    if knobs["positions"] == "learned":
+        return LearnedPositions(length=32)
+    return Rope(
+        max_timescale=TIMESCALES[knobs["positions"]],
+        fraction=knobs["rope_fraction"],
+        interleaved=knobs["interleaved"],
+        scaling=SCALINGS[knobs["rope_scaling"]],
+    )
 
 
 def _mlp(knobs: Mapping[str, typing.Any]) -> Mlp:
@@ -181,13 +231,17 @@ def _train(knobs: Mapping[str, typing.Any]) -> TrainConfig:
 def knob_values(setup: Setup) -> dict[str, str]:
     """The values that a setup really has, for counting which pairs a run covered."""
     model, attention = setup.model, setup.model.attention
-    norms = model.block_norms
+    norms, rope = model.block_norms, model.positions if isinstance(model.positions, Rope) else None
     values = {
         "family": model.family, "scan": model.scan_layers, "blocks": model.num_blocks,
-        "cycle": tuple(layer.window for layer in model.cycle),
+        "cycle": tuple(layer.window for layer in model.cycle), "remainder": model.num_layers % len(model.cycle),
+        "named_layers": model.cycle[0].name is not None, "own_rope": model.cycle[0].rope is not None,
         "norm": (type(model.norm).__name__, model.norm.zero_centered), "epsilon": model.norm.epsilon,
-        "positions": model.positions, "group": attention.num_heads // attention.num_kv_heads,
-        "head_dim": attention.head_dim, "projection": attention.projection, "attention_bias": attention.qkv_bias,
+        "positions": rope.max_timescale if rope else model.positions, "rope_fraction": rope.fraction if rope else None,
+        "interleaved": rope.interleaved if rope else None, "rope_scaling": rope.scaling if rope else None,
+        "group": attention.num_heads // attention.num_kv_heads,
+        "head_dim": attention.head_dim, "projection": attention.projection, "qkv_bias": attention.qkv_bias,
+        "out_bias": attention.out_bias, "qk_norm": attention.qk_norm,
         "query_scale": attention.query_scale, "soft_cap": attention.soft_cap, "activation": model.mlp.activation,
         "gated": model.mlp.gated, "mlp_bias": model.mlp.bias, "mlp_norm": (model.mlp.input_norm, norms.pre_mlp),
         "pre_attention": norms.pre_attention, "post_attention": norms.post_attention, "post_mlp": norms.post_mlp,

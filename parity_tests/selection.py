@@ -1,0 +1,19 @@
+"""Which cases of a test the gate takes. There every tiny setup is proved; what compiles is shared out for its cost."""
+
+from collections.abc import Iterable
+
+import pytest
+
+from harness.subjects.compact import SUBJECT
+
+LONG = ["gemma3-scanned"]  # thirteen layers: what costs most of it waits for `make test`
+SHORT = [label for label in SUBJECT.deep_setups() if label not in LONG]
+
+
+def gated(taken: Iterable, beside: Iterable = ()) -> list:
+    """Parameters for `parametrize`: the gate takes the first ones, `make test` also runs those beside it."""
+    return [*(_param(value, pytest.mark.gate) for value in taken), *(_param(value) for value in beside)]
+
+
+def _param(value, *marks):
+    return pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=marks)
