@@ -25,7 +25,13 @@ DEEP = (
 )  # fmt: skip
 FULLY_RECORDED = ("llama", "gpt3", "gemma2")
 RECORDED = ("forward", "loss_and_grads", "train_step", "prefill", "generate")
-PUBLISHED = ("llama3.1-8b", "llama3.1-405b", "gpt3-175b", "gemma2-2b")
+WITNESSED = (
+    "gemma", "gemma2", "gemma3", "gpt2", "llama", "llama3.1", "mistral", "olmo3", "qwen2", "qwen3",
+)  # fmt: skip
+PUBLISHED = (
+    "llama3.1-8b", "llama3.1-405b", "gpt3-175b", "gemma2-2b", "gemma-7b", "gemma3-27b", "mistral-7b", "qwen2.5-14b",
+    "qwen3-32b", "olmo3-32b",
+)  # fmt: skip
 TRAIN = TrainConfig(optimizer=AdamW(warmup_steps=2, decay_steps=20), z_loss=1e-3)
 OBSERVABLES = {
     "forward": "logits",
@@ -47,7 +53,7 @@ class CompactSubject:
     backends: tuple[str, ...] = ("linen", "nnx")
     steps: tuple[str, ...] = tuple(programs.STEPS)
     golden_files: tuple[str, ...] = tuple(
-        f"witness/{model}.{ending}" for model in ("gemma2", "gpt2", "llama") for ending in ("npz", "tsv")
+        f"witness/{model}.{ending}" for model in WITNESSED for ending in ("npz", "tsv")
     )
     forbidden_sources: typing.Any = dataclasses.field(
         default_factory=lambda: {"linen": ("models/nnx/",), "nnx": ("models/linen/",)}
