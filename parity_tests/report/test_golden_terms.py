@@ -19,10 +19,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 CASE = SUBJECT.case(SUBJECT.tiny_setups()["llama-scanned"], "train_step", label="llama-scanned")
 ROPE = "models/ops/rope.py"
 NORM = "models/ops/norm.py"
+ATTEND = "models/ops/attention.py"
 
 CHANGES = {
-    "base": (ROPE, "(max_timescale**-exponents_h)", "(500.0**-exponents_h)",
-             "literal 10000.0 against 500.0 in pow", "layers/self_attention"),
+    "literal": (ATTEND, "jnp.where(sum_BKGT1 > 0.0,", "jnp.where(sum_BKGT1 > 0.5,",
+                "literal 0.0 against 0.5 in lt", "layers/self_attention"),
     "order": ("models/ops/mlp.py", "return activate(gate, activation) * linear",
               "return activate(linear, activation) * gate", "reads", "decoder/layers/mlp"),
     "left out": (NORM, "+ epsilon) * _factor(scale, zero_centered, x.ndim)).astype(dtype)",
@@ -66,25 +67,25 @@ def test_a_change_of_one_twin_is_named_too(stored):
 
 def test_renamed_variables_and_moved_lines_leave_the_golden_as_it_is(stored):
     text = (ROOT / ROPE).read_text(encoding="utf-8")
-    start = text.index("    half_dim =")
-    body = "\n\n    # moved\n" + text[start:].replace("exponents_h", "powers_h").replace("half_dim", "half")
+    start = text.index("    dim = x_BTNH.shape[-1]")
+    body = "\n\n    # moved\n" + text[start:].replace("turning", "turned").replace("angles_BT1h", "angle")
     with edited_twin("both", ROPE, text[start:], body):
         assert SUBJECT.golden(CASE).text() == stored.text()
 
 
 def test_the_diff_of_a_golden_shows_the_stages_that_changed_and_no_other(stored):
-    with edited_twin("both", *CHANGES["base"][:3]):
+    with edited_twin("both", *CHANGES["literal"][:3]):
         current = SUBJECT.golden(CASE)
     old, new = (golden.sections["operations"] for golden in (stored, current))
-    assert {key for key in old if old[key] != new.get(key)} == {"layers/self_attention of both"}
+    assert {key for key in old if old[key] != new.get(key)} == {"decoder/layers/self_attention of both"}
     assert old.keys() == new.keys()
 
 
 def test_two_goldens_alone_say_which_operation_changed(stored):
-    with edited_twin("both", *CHANGES["base"][:3]):
+    with edited_twin("both", *CHANGES["literal"][:3]):
         current = dataclasses.replace(SUBJECT.golden(CASE), explain=None)
     (finding,) = terms.changed(stored, goldens.parse(current.text(), current.filename), terms.sides_of(stored))
-    assert finding.title == "literal 10000.0 against 500.0 in pow"
+    assert finding.title == "literal 0.0 against 0.5 in lt"
 
 
 def test_terms_survive_their_text_and_are_told_apart(stored):
