@@ -16,9 +16,12 @@ from .errors import ConfigError
 T = typing.TypeVar("T")
 
 
-def to_json(config: object) -> dict[str, object]:
-    """A dataclass as plain dicts, lists and numbers."""
-    return _encode(config, tagged=False)
+def to_json(config: object, *, defaults: bool = True) -> dict[str, object]:
+    """A dataclass as plain dicts, lists and numbers; without `defaults`, fields that hold their default are left out.
+
+    What is stored should hold every field: a default may change. A name should not change with a field that is new.
+    """
+    return _encode(config, tagged=False, defaults=defaults)
 
 
 def from_json(cls: type[T], data: object) -> T:
@@ -35,18 +38,19 @@ def dumps(config: object) -> str:
     return json.dumps(to_json(config), indent=1, sort_keys=True)
 
 
-def _encode(value: object, *, tagged: bool) -> typing.Any:
+def _encode(value: object, *, tagged: bool, defaults: bool) -> typing.Any:
     if dataclasses.is_dataclass(value):
         hints = typing.get_type_hints(type(value))
         fields = {
-            field.name: _encode(getattr(value, field.name), tagged=_is_variant(hints[field.name]))
+            field.name: _encode(getattr(value, field.name), tagged=_is_variant(hints[field.name]), defaults=defaults)
             for field in dataclasses.fields(value)
+            if defaults or getattr(value, field.name) != field.default
         }
         return {"kind": type(value).__name__, **fields} if tagged else fields
     if isinstance(value, enum.Enum):
         return value.value
     if isinstance(value, tuple):
-        return [_encode(item, tagged=False) for item in value]
+        return [_encode(item, tagged=False, defaults=defaults) for item in value]
     return value
 
 

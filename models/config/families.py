@@ -2,15 +2,18 @@
 
 Nothing here computes, and nothing that computes asks for a family. The published sizes are in `presets.py`.
 Sources: Llama 2 and 3 (Touvron et al. 2023, Dubey et al. 2024), GPT-3 (Brown et al. 2020), Gemma 1 to 3 (Gemma Team
-2024, 2024, 2025), Mistral 7B (Jiang et al. 2023), Qwen 2.5 and 3 (Qwen Team 2024, 2025), OLMo 3 (OLMo Team 2025).
+2024, 2024, 2025), Mistral 7B and Mixtral (Jiang et al. 2023, 2024), Qwen 2.5 and 3 (Qwen Team 2024, 2025), OLMo 3 (OLMo
+Team 2025), DeepSeek V2 and V3 (DeepSeek-AI 2024, 2024), Kimi K2 (Kimi Team 2025), GPT-OSS (OpenAI 2025).
 """
 
 import dataclasses
+import math
 
 from .schema import (
     Activation,
     Attention,
     BlockNorms,
+    LatentAttention,
     Layer,
     LayerNorm,
     LearnedPositions,
@@ -18,10 +21,13 @@ from .schema import (
     Llama3Scaling,
     Mlp,
     ModelConfig,
+    Moe,
     Projection,
     QkNorm,
     RmsNorm,
     Rope,
+    Router,
+    Score,
     YarnScaling,
 )
 
@@ -179,3 +185,67 @@ def gemma3(*, window: int = 1024, factor: float = 8.0, **sizes) -> ModelConfig:
         block_norms=SANDWICH_NORMS,
         cycle=named(*[local] * 5, Layer()),
     )
+
+
+def mixtral(*, experts: tuple[int, int], capacity_factor: float | None = None, **sizes) -> ModelConfig:
+    """Mixtral: mistral with a mixture of experts for its MLP. `experts`: how many there are, how many are chosen."""
+    plain = mistral(**sizes)
+    router = Router(*experts, normalized=True)
+    moe = Moe(router, plain.mlp.hidden_dim, capacity_factor=capacity_factor)
+    return plain.replace(family="mixtral", mlp=moe)
+
+
+def qwen3_moe(*, experts: tuple[int, int], **sizes) -> ModelConfig:
+    """Qwen 3 with a mixture of many small experts for its MLP."""
+    plain = qwen3(**sizes)
+    return plain.replace(family="qwen3_moe", mlp=Moe(Router(*experts, normalized=True), plain.mlp.hidden_dim))
+
+
+def gpt_oss(*, experts: tuple[int, int], scaling: YarnScaling, window: int = 128, **sizes) -> ModelConfig:
+    """GPT-OSS: attention sinks, biases everywhere, pairs of a sliding and a full layer, clamped experts."""
+    plain = llama(rope=Rope(max_timescale=150_000.0, scaling=scaling), **sizes)
+    moe = Moe(
+        Router(*experts, score=Score.SOFTMAX_OF_CHOSEN, logit_bias=True), plain.mlp.hidden_dim,
+        activation=Activation.QUICK_GELU, bias=True, clamp=7.0, linear_offset=1.0,
+    )  # fmt: skip
+    attention = dataclasses.replace(plain.attention, qkv_bias=True, out_bias=True, sinks=True)
+    return plain.replace(
+        family="gpt_oss", attention=attention, mlp=moe, cycle=named(Layer(window=window), Layer())
+    )
+
+
+def deepseek(
+    *,
+    vocab_size: int,
+    embed_dim: int,
+    layers: tuple[int, int],
+    widths: tuple[int, int],
+    attention: LatentAttention,
+    router: Router,
+    num_shared_experts: int,
+    rope: Rope,
+) -> ModelConfig:
+    """DeepSeek V2, V3 and Kimi K2: latent attention, dense layers first, then routed and shared experts.
+
+    `layers`: how many, and how many of them are dense. `widths`: of a dense layer's MLP, and of one expert.
+    """
+    hidden_dim, expert_dim = widths
+    return ModelConfig(
+        family="deepseek",
+        vocab_size=vocab_size,
+        embed_dim=embed_dim,
+        num_layers=layers[0],
+        attention=attention,
+        mlp=Moe(router, expert_dim, shared_hidden_dim=num_shared_experts * expert_dim),
+        norm=RmsNorm(epsilon=1e-6),
+        positions=rope,
+        block_norms=PRE_NORMS,
+        prefix=Layer(mlp=Mlp(hidden_dim=hidden_dim, activation=Activation.SILU, gated=True)),
+        num_prefix_layers=layers[1],
+    )
+
+
+def stretched(attention: LatentAttention, factor: float, mscale: float = 1.0) -> LatentAttention:
+    """The attention with YaRN's factor on the logits in its query scale: `(0.1 mscale ln(factor) + 1) ** 2`."""
+    plain = (attention.nope_dim + attention.rope_dim) ** -0.5
+    return dataclasses.replace(attention, query_scale=plain * (0.1 * mscale * math.log(factor) + 1.0) ** 2)

@@ -8,8 +8,24 @@ import functools
 from collections.abc import Callable
 
 from .errors import ConfigError
-from .families import LLAMA3_SCALING, gemma, gemma2, gemma3, gpt3, llama, mistral, olmo3, qwen2, qwen3
-from .schema import ModelConfig, Rope, YarnScaling
+from .families import (
+    LLAMA3_SCALING,
+    deepseek,
+    gemma,
+    gemma2,
+    gemma3,
+    gpt3,
+    gpt_oss,
+    llama,
+    mistral,
+    mixtral,
+    olmo3,
+    qwen2,
+    qwen3,
+    qwen3_moe,
+    stretched,
+)
+from .schema import LatentAttention, ModelConfig, Rope, Router, Score, YarnScaling
 
 _LLAMA3 = Rope(max_timescale=500_000.0)
 _LLAMA31 = Rope(max_timescale=500_000.0, scaling=LLAMA3_SCALING)
@@ -35,7 +51,7 @@ def _gpt3(vocab_size, embed_dim, num_layers, num_heads, head_dim, hidden_dim, po
 def _presets() -> dict[str, ModelConfig]:
     return {
         **_llama_presets(), **_gpt3_presets(), **_gemma_presets(), **_mistral_presets(), **_qwen_presets(),
-        **_olmo_presets(),
+        **_olmo_presets(), **_mixture_presets(), **_gpt_oss_presets(), **_deepseek_presets(),
     }  # fmt: skip
 
 
@@ -114,6 +130,81 @@ def _olmo_presets() -> dict[str, ModelConfig]:
         "olmo3-7b-pt": _sized(olmo3, 100_278, 4096, 32, 32, 32, 128, 11_008),
         "olmo3-32b": _sized(olmo3, 100_278, 5120, 64, 40, 8, 128, 27_648, scaling=_OLMO3),
     }
+
+
+def _mixture_presets() -> dict[str, ModelConfig]:
+    base = functools.partial(_sized, qwen3_moe)
+    return {
+        "mixtral-tiny": _sized(mixtral, 97, 32, 3, 4, 2, 8, 40, experts=(5, 2), window=5),
+        "mixtral-8x7b": _sized(mixtral, 32_000, 4096, 32, 32, 8, 128, 14_336, experts=(8, 2)),
+        "mixtral-8x22b": _sized(mixtral, 32_768, 6144, 56, 48, 8, 128, 16_384, experts=(8, 2)),
+        "qwen3-moe-tiny": base(97, 32, 3, 4, 2, 12, 24, experts=(6, 3)),
+        "qwen3-30b-a3b": base(151_936, 2048, 48, 32, 4, 128, 768, experts=(128, 8), max_timescale=10_000_000.0),
+        "qwen3-30b-a3b-base": base(151_936, 2048, 48, 32, 4, 128, 768, experts=(128, 8)),
+        "qwen3-235b-a22b": base(151_936, 4096, 94, 64, 4, 128, 1536, experts=(128, 8), max_timescale=5_000_000.0),
+        "qwen3-480b-a35b": base(151_936, 6144, 62, 96, 8, 128, 2560, experts=(160, 8), max_timescale=10_000_000.0),
+    }
+
+
+def _gpt_oss_presets() -> dict[str, ModelConfig]:
+    scaling = YarnScaling(factor=32.0, original_length=4096, truncate=False)
+    tiny = YarnScaling(factor=4.0, original_length=16, truncate=False)
+    return {
+        "gpt-oss-tiny": _sized(gpt_oss, 97, 32, 5, 4, 2, 8, 40, experts=(5, 2), scaling=tiny, window=5),
+        "gpt-oss-20b": _sized(gpt_oss, 201_088, 2880, 24, 64, 8, 64, 2880, experts=(32, 4), scaling=scaling),
+        "gpt-oss-120b": _sized(gpt_oss, 201_088, 2880, 36, 64, 8, 64, 2880, experts=(128, 4), scaling=scaling),
+    }
+
+
+def _yarn(factor: float, *, max_timescale: float = 10_000.0, length: int = 4096, beta_fast: float = 32.0) -> Rope:
+    """DeepSeek's positions: neighbours turn together, and the factor on the logits is in the query's scale."""
+    scaling = YarnScaling(factor=factor, original_length=length, beta_fast=beta_fast, attention_factor=1.0)
+    return Rope(max_timescale=max_timescale, interleaved=True, scaling=scaling)
+
+
+def _deepseek_presets() -> dict[str, ModelConfig]:
+    v2 = functools.partial(deepseek, vocab_size=102_400, num_shared_experts=2, rope=_yarn(40.0))
+    v3 = functools.partial(deepseek, embed_dim=7168, widths=(18_432, 2048), num_shared_experts=1)
+    sigmoid = functools.partial(Router, num_chosen=8, score=Score.SIGMOID, normalized=True, choice_bias=True)
+    v2_groups = Router(160, 6, scale=16.0, num_groups=8, num_chosen_groups=3)
+    v3_groups = sigmoid(256, scale=2.5, num_groups=8, num_chosen_groups=4, group_top=2)
+    return {
+        **_tiny_deepseeks(),
+        "deepseek2-16b": v2(
+            embed_dim=2048, layers=(27, 1), widths=(10_944, 1408), router=Router(64, 6),
+            attention=stretched(LatentAttention(16, 512, 128, 64, 128), 40.0, 0.707),
+        ),
+        "deepseek2-236b": v2(
+            embed_dim=5120, layers=(60, 1), widths=(12_288, 1536), router=v2_groups,
+            attention=stretched(LatentAttention(128, 512, 128, 64, 128, 1536), 40.0, 0.707),
+        ),
+        "deepseek3-671b": v3(
+            vocab_size=129_280, layers=(61, 3), rope=_yarn(40.0), router=v3_groups,
+            attention=stretched(LatentAttention(128, 512, 128, 64, 128, 1536), 40.0),
+        ),
+        "kimi-k2-1t": v3(
+            vocab_size=163_840, layers=(61, 1), rope=_yarn(32.0, max_timescale=50_000.0, beta_fast=1.0),
+            attention=stretched(LatentAttention(64, 512, 128, 64, 128, 1536), 32.0), router=sigmoid(384, scale=2.827),
+        ),
+    }  # fmt: skip
+
+
+def _tiny_deepseeks() -> dict[str, ModelConfig]:
+    tiny = functools.partial(deepseek, vocab_size=97, embed_dim=32, widths=(40, 24), rope=_yarn(4.0, length=16))
+    grouped = Router(
+        6, 2, score=Score.SIGMOID, normalized=True, scale=2.5, choice_bias=True, num_groups=3, num_chosen_groups=2,
+        group_top=2,
+    )  # fmt: skip
+    return {
+        "deepseek2-tiny": tiny(
+            layers=(3, 1), num_shared_experts=2, router=Router(5, 2, scale=1.5),
+            attention=stretched(LatentAttention(4, 16, 8, 6, 10), 4.0, 0.707),
+        ),
+        "deepseek3-tiny": tiny(
+            layers=(5, 3), num_shared_experts=1, router=grouped,
+            attention=stretched(LatentAttention(4, 16, 8, 6, 10, 12), 4.0),
+        ),
+    }  # fmt: skip
 
 
 _SAME_SIZES = {  # base and post-trained weights of one architecture

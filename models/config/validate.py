@@ -5,7 +5,7 @@ import typing
 from .errors import ConfigError
 
 if typing.TYPE_CHECKING:
-    from .schema import ModelConfig, Rope
+    from .schema import Attention, LatentAttention, ModelConfig, Moe, Rope
 
 
 def validate(config: "ModelConfig") -> None:
@@ -16,8 +16,10 @@ def validate(config: "ModelConfig") -> None:
     """
     _sizes(config)
     _attention(config)
-    _mlp(config)
+    _norm_names(config)
+    _mlps(config)
     _positions(config)
+    _prefix(config)
     _layers(config)
     _numbers(config)
 
@@ -30,15 +32,45 @@ def _positive(field: str, value: int) -> None:
 def _sizes(config: "ModelConfig") -> None:
     for field in ("vocab_size", "embed_dim", "num_layers"):
         _positive(field, getattr(config, field))
-    _positive("mlp.hidden_dim", config.mlp.hidden_dim)
     if config.norm.epsilon <= 0:
         raise ConfigError("norm.epsilon", config.norm.epsilon, "must be positive", "1e-5 and 1e-6 are usual")
 
 
 def _attention(config: "ModelConfig") -> None:
-    from .schema import Projection, QkNorm, RmsNorm
+    from .schema import LatentAttention
 
     attention = config.attention
+    if isinstance(attention, LatentAttention):
+        _latent(config, attention)
+    else:
+        _grouped(config, attention)
+    if attention.query_scale is not None and attention.query_scale <= 0:
+        fix = "None is the root of one over the head's width"
+        raise ConfigError("attention.query_scale", attention.query_scale, "must be positive", fix)
+
+
+def _latent(config: "ModelConfig", attention: "LatentAttention") -> None:
+    from .schema import RmsNorm
+
+    for field in ("num_heads", "kv_rank", "nope_dim", "rope_dim", "value_dim"):
+        _positive(f"attention.{field}", getattr(attention, field))
+    if attention.query_rank is not None:
+        _positive("attention.query_rank", attention.query_rank)
+    if not isinstance(config.norm, RmsNorm):
+        raise ConfigError("attention", attention, "needs norm to be an RmsNorm", "use an RmsNorm, or Attention")
+    ropes = _ropes(config)
+    if not ropes:
+        fix = "set positions to Rope(), or use Attention"
+        raise ConfigError("positions", config.positions, "must be rotary for latent attention", fix)
+    for field, rope in ropes:
+        if rope.fraction != 1 or attention.rope_dim % 2:
+            rule = f"must be even, and {field}.fraction = {rope.fraction} must be 1"
+            raise ConfigError("attention.rope_dim", attention.rope_dim, rule, "rope_dim is all that turns")
+
+
+def _grouped(config: "ModelConfig", attention: "Attention") -> None:
+    from .schema import Projection, QkNorm, RmsNorm
+
     for field in ("num_heads", "num_kv_heads", "head_dim"):
         _positive(f"attention.{field}", getattr(attention, field))
     if attention.num_heads % attention.num_kv_heads:
@@ -66,21 +98,54 @@ def _attention(config: "ModelConfig") -> None:
     if attention.qk_norm is QkNorm.WIDTH and attention.projection is Projection.FUSED:
         raise ConfigError("attention.qk_norm", attention.qk_norm, "needs separate projections", "use QkNorm.HEAD")
     _positive_or_none("attention.soft_cap", attention.soft_cap)
-    if attention.query_scale is not None and attention.query_scale <= 0:
-        raise ConfigError(
-            "attention.query_scale", attention.query_scale, "must be positive", "None is head_dim ** -0.5"
-        )
 
 
-def _mlp(config: "ModelConfig") -> None:
-    mlp, norms = config.mlp, config.block_norms
-    if mlp.input_norm is not None and norms.pre_mlp is not None:
-        raise ConfigError(
-            "mlp.input_norm",
-            mlp.input_norm,
-            f"doubles block_norms.pre_mlp = {norms.pre_mlp!r}",
-            "set one of them to None",
-        )
+def _mlps(config: "ModelConfig") -> None:
+    from .schema import Moe
+
+    owners = [("mlp", config.mlp), *((f"cycle[{index}].mlp", layer.mlp) for index, layer in enumerate(config.cycle))]
+    for field, mlp in [*owners, ("prefix.mlp", config.prefix and config.prefix.mlp)]:
+        if mlp is None:
+            continue
+        _positive(f"{field}.hidden_dim", mlp.hidden_dim)
+        if isinstance(mlp, Moe):
+            _moe(field, mlp)
+        elif mlp.input_norm is not None and config.block_norms.pre_mlp is not None:
+            rule = f"doubles block_norms.pre_mlp = {config.block_norms.pre_mlp!r}"
+            raise ConfigError(f"{field}.input_norm", mlp.input_norm, rule, "set one of them to None")
+
+
+def _moe(field: str, moe: "Moe") -> None:
+    from .schema import Score
+
+    router, at = moe.router, f"{field}.router"
+    _positive(f"{at}.num_experts", router.num_experts)
+    if not 1 <= router.num_chosen <= router.num_experts:
+        rule = f"must lie between 1 and num_experts = {router.num_experts}"
+        raise ConfigError(f"{at}.num_chosen", router.num_chosen, rule, "choose fewer experts")
+    if router.scale <= 0:
+        raise ConfigError(f"{at}.scale", router.scale, "must be positive", "1.0 leaves the weights as they are")
+    if router.score is Score.SOFTMAX_OF_CHOSEN and (router.normalized or router.choice_bias):
+        rule = "already sums to one and chooses by the logits"
+        raise ConfigError(f"{at}.score", router.score, rule, "set normalized and choice_bias to False")
+    if router.num_groups < 1 or router.num_experts % router.num_groups:
+        rule = f"must divide num_experts = {router.num_experts}"
+        raise ConfigError(f"{at}.num_groups", router.num_groups, rule, "1 has no groups")
+    size = router.num_experts // router.num_groups
+    if not 1 <= router.num_chosen_groups <= router.num_groups or router.num_chosen > router.num_chosen_groups * size:
+        rule = f"must leave num_chosen = {router.num_chosen} experts in some of {router.num_groups} groups"
+        raise ConfigError(f"{at}.num_chosen_groups", router.num_chosen_groups, rule, "choose more groups")
+    if not 1 <= router.group_top <= size:
+        rule = f"must lie between 1 and the {size} experts of a group"
+        raise ConfigError(f"{at}.group_top", router.group_top, rule, "1 is the best expert's score")
+    for name, value in (("clamp", moe.clamp), ("capacity_factor", moe.capacity_factor)):
+        _positive_or_none(f"{field}.{name}", value)
+    if moe.shared_hidden_dim is not None:
+        _positive(f"{field}.shared_hidden_dim", moe.shared_hidden_dim)
+
+
+def _norm_names(config: "ModelConfig") -> None:
+    norms = config.block_norms
     named = [name for name in (norms.pre_attention, norms.post_attention, norms.pre_mlp, norms.post_mlp) if name]
     if len(set(named)) < len(named):
         raise ConfigError("block_norms", norms, "gives two norms the same name", "rename one")
@@ -94,6 +159,7 @@ def _ropes(config: "ModelConfig") -> "list[tuple[str, Rope]]":
     from .schema import Rope
 
     found = [(f"cycle[{index}].rope", layer.rope) for index, layer in enumerate(config.cycle)]
+    found += [("prefix.rope", config.prefix.rope)] if config.prefix is not None else []
     return [(field, rope) for field, rope in [("positions", config.positions), *found] if isinstance(rope, Rope)]
 
 
@@ -126,8 +192,8 @@ def _scaling(field: str, scaling: typing.Any) -> None:
         bound = scaling.high_frequency_factor
         rule = f"must be positive and below high_frequency_factor = {bound}"
         raise ConfigError(f"{field}.low_frequency_factor", scaling.low_frequency_factor, rule, "1.0 and 4.0 are usual")
-    if isinstance(scaling, YarnScaling) and not 0 < scaling.beta_slow < scaling.beta_fast:
-        rule = f"must be positive and below beta_fast = {scaling.beta_fast}"
+    if isinstance(scaling, YarnScaling) and not 0 < scaling.beta_slow <= scaling.beta_fast:
+        rule = f"must be positive and at most beta_fast = {scaling.beta_fast}"
         raise ConfigError(f"{field}.beta_slow", scaling.beta_slow, rule, "1.0 and 32.0 are usual")
 
 
@@ -143,12 +209,23 @@ def _layers(config: "ModelConfig") -> None:
     for index, layer in enumerate(config.cycle):
         if layer.name is not None and not layer.name.isidentifier():
             raise ConfigError(f"cycle[{index}].name", layer.name, "must be one word", "layers_0 is usual")
-    if config.num_layers < len(config.cycle):
+    if config.num_layers - config.num_prefix_layers < len(config.cycle):
         rule = f"must hold the cycle's {len(config.cycle)} layers at least once"
+        rule += f" after {config.num_prefix_layers} of the prefix" * (config.num_prefix_layers > 0)
         raise ConfigError("num_layers", config.num_layers, rule, "add layers or shorten the cycle")
     for index, layer in enumerate(config.cycle):
         if layer.window is not None:
             _positive(f"cycle[{index}].window", layer.window)
+
+
+def _prefix(config: "ModelConfig") -> None:
+    if (config.prefix is None) != (config.num_prefix_layers == 0) or config.num_prefix_layers < 0:
+        rule = "must be positive with a prefix, and 0 without one"
+        raise ConfigError("num_prefix_layers", config.num_prefix_layers, rule, "set both or none")
+    if config.prefix is not None and (config.prefix.name is not None or config.prefix.suffix):
+        raise ConfigError("prefix", config.prefix, "is alone in its block and needs no name or suffix", "drop it")
+    if config.prefix is not None and config.prefix.window is not None:
+        _positive("prefix.window", config.prefix.window)
 
 
 def _numbers(config: "ModelConfig") -> None:

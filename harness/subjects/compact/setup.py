@@ -32,7 +32,7 @@ class Setup:
 
 def dumps(setup: Setup) -> str:
     """One line of sorted JSON."""
-    return json.dumps(to_json(setup), sort_keys=True, separators=(",", ":"))
+    return json.dumps(to_json(setup, defaults=False), sort_keys=True, separators=(",", ":"))
 
 
 def read(text: str) -> Setup:
