@@ -22,10 +22,16 @@ class AdamW:
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """A train step's settings. `z_loss` weighs `log(Z)**2`; `seed` starts every random stream of the run."""
+    """A train step's settings. `z_loss` weighs `log(Z)**2`; `seed` starts every random stream of the run.
+
+    `load_balance_weight` weighs the mean over the layers of the experts' load-balance loss. `choice_bias_rate` is what
+    a step adds to, or takes from, the choice bias of an expert that had fewer, or more, tokens than the mean.
+    """
 
     optimizer: AdamW = AdamW()
     z_loss: float = 0.0
+    load_balance_weight: float = 0.0
+    choice_bias_rate: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -47,5 +53,6 @@ class TrainConfig:
                 )
         if opt.clip_norm is not None and opt.clip_norm <= 0:
             raise ConfigError("optimizer.clip_norm", opt.clip_norm, "must be positive", "use None to turn clipping off")
-        if self.z_loss < 0:
-            raise ConfigError("z_loss", self.z_loss, "must not be negative", "use 0.0 to turn it off")
+        for name in ("z_loss", "load_balance_weight", "choice_bias_rate"):
+            if getattr(self, name) < 0:
+                raise ConfigError(name, getattr(self, name), "must not be negative", "use 0.0 to turn it off")
