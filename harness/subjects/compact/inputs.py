@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from models.config import LearnedPositions, ModelConfig
+from models.config import LatentAttention, LearnedPositions, ModelConfig
 from models.training.batch import Batch
 
 from ...program import Leaf
@@ -127,7 +127,7 @@ def _floats(leaf: Leaf, config: ModelConfig, seed: int) -> jax.Array:
         value = 0.1 * noise
     elif name.endswith("/scale"):
         value = 0.3 * noise + (0.0 if config.norm.zero_centered else 1.0)
-    elif name.endswith("/bias"):
+    elif name.endswith(("bias", "sinks")):
         value = 0.3 * noise
     else:
         value = noise * _deviation(name, config)
@@ -136,10 +136,16 @@ def _floats(leaf: Leaf, config: ModelConfig, seed: int) -> jax.Array:
 
 def _deviation(name: str, config: ModelConfig) -> float:
     """Standard deviation of a kernel or embedding: logits and attention scores of order one."""
-    if name.endswith("wo/kernel"):
+    attention = config.attention
+    if name.endswith(("wo/kernel", "/wo")):
         return config.mlp.hidden_dim**-0.5
     if name.endswith("out/kernel"):
-        return (config.attention.num_heads * config.attention.head_dim) ** -0.5
+        width = attention.value_dim if isinstance(attention, LatentAttention) else attention.head_dim
+        return (attention.num_heads * width) ** -0.5
+    if isinstance(attention, LatentAttention) and name.endswith("wkv_b/kernel"):
+        return attention.kv_rank**-0.5
+    if isinstance(attention, LatentAttention) and name.endswith("wq_b/kernel"):
+        return (attention.query_rank or 1) ** -0.5
     if name.startswith("cache/"):
         return 1.0
     return config.embed_dim**-0.5

@@ -1,6 +1,6 @@
 """Canonical names of the leaves of the twins' programs, from the checkpoint layout tables (bijective, tested there)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from models.checkpoints.layouts import Layout, to_canonical
 
@@ -22,17 +22,24 @@ def state_name(layout: Layout, path: tuple[str, ...]) -> NAMED:
     return name
 
 
-SCANNED, LAYER_AXIS = "decoder/layers/", 1
+LAYER_AXIS = 1
 
 
-def layers_apart(naming: Naming, num_cycles: int) -> Naming:
-    """The names of a scanned model's leaves as those of the same model without a scan: each layer by itself."""
+def layers_apart(naming: Naming, lengths: Mapping[str, int]) -> Naming:
+    """The names of a scanned model's leaves as those of the same model without a scan: each layer by itself.
+
+    `lengths` holds the number of blocks of each scanned stack by its name.
+    """
 
     def name(path: tuple[str, ...]) -> NAMED | Stacked:
         answer = naming(path)
-        if isinstance(answer, str) and SCANNED in answer:
-            rows = tuple(answer.replace(SCANNED, f"decoder/layers_{k}/") for k in range(num_cycles))
-            return Stacked(rows, LAYER_AXIS)
+        if not isinstance(answer, str):
+            return answer
+        for stack, length in lengths.items():
+            scanned = f"decoder/{stack}/"
+            if scanned in answer:
+                rows = tuple(answer.replace(scanned, f"decoder/{stack}_{k}/") for k in range(length))
+                return Stacked(rows, LAYER_AXIS)
         return answer
 
     return name

@@ -40,8 +40,8 @@ def program(backend_name: str, case: Case, *, layers_apart: bool = False) -> Pro
     extent = inputs.extent_of(setup.model)
     parts = STEPS[case.step](backend, setup, extent)
     if layers_apart:
-        num_cycles = setup.model.num_layers // len(setup.model.cycle)
-        namings = [names.layers_apart(naming, num_cycles) for naming in (parts.name_input, parts.name_output)]
+        lengths = {stack.names[0]: stack.length for stack in setup.model.stacks if stack.scanned}
+        namings = [names.layers_apart(naming, lengths) for naming in (parts.name_input, parts.name_output)]
         parts = dataclasses.replace(parts, name_input=namings[0], name_output=namings[1])
     return _finish(parts, setup, extent, mesh=case.mesh, name=backend_name)
 

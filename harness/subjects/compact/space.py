@@ -17,6 +17,7 @@ from models.config import (
     Attention,
     BlockNorms,
     DType,
+    LatentAttention,
     Layer,
     LayerNorm,
     LearnedPositions,
@@ -24,11 +25,14 @@ from models.config import (
     Llama3Scaling,
     Mlp,
     ModelConfig,
+    Moe,
     Projection,
     QkNorm,
     Remat,
     RmsNorm,
     Rope,
+    Router,
+    Score,
     TrainConfig,
     YarnScaling,
 )
@@ -55,10 +59,17 @@ KNOBS: dict[str, tuple[typing.Any, ...]] = {
     "qk_norm": (None, "head", "width"),
     "query_scale": (None, 1.0, 0.3),
     "soft_cap": (None, 5.0),
-    "activation": ("silu", "gelu"),
+    "activation": ("silu", "gelu", "quick_gelu"),
     "gated": (True, False),
     "mlp_bias": (False, True),
     "mlp_norm": ("block", "inside", "none"),
+    "experts": (None, "softmax", "sigmoid_groups", "of_chosen"),
+    "capacity_factor": (None, 0.7),
+    "shared_experts": (False, True),
+    "clamp": (None, 0.5),
+    "prefix": (0, 1, 2),
+    "latent": (None, "plain", "low_rank"),
+    "sinks": (False, True),
     "pre_attention": (True, False),
     "post_attention": (False, True),
     "post_mlp": (False, True),
@@ -89,6 +100,14 @@ SCALINGS = {
     "llama3": Llama3Scaling(factor=8.0, low_frequency_factor=1.0, high_frequency_factor=4.0, original_length=16),
     "yarn": YarnScaling(factor=4.0, original_length=16),
 }
+ROUTERS = {
+    "softmax": Router(5, 2, normalized=True),
+    "sigmoid_groups": Router(
+        6, 3, score=Score.SIGMOID, normalized=True, scale=1.5, choice_bias=True, num_groups=3, num_chosen_groups=2,
+        group_top=2,
+    ),
+    "of_chosen": Router(4, 3, score=Score.SOFTMAX_OF_CHOSEN, logit_bias=True),
+}  # fmt: skip
 FAMILIES = ("llama", "gpt3", "gemma2")
 
 
@@ -137,18 +156,20 @@ def covering() -> list[Setup]:
 def build(family: str, scan_layers: bool, knobs: Mapping[str, typing.Any]) -> Setup:
     """The setup that these knobs mean. What a knob cannot have beside another gives way: see the helpers."""
     kind, zero_centered = NORMS[knobs["norm"]]
-    cycle = _cycle(knobs)
+    cycle, mlp, num_prefix = _cycle(knobs), _mlp(knobs), knobs["prefix"]
     model = ModelConfig(
         family=family,
         vocab_size=knobs["vocab_size"],
         embed_dim=knobs["embed_dim"],
-        num_layers=knobs["num_blocks"] * len(cycle) + min(knobs["remainder"], len(cycle) - 1),
-        attention=_attention(knobs),
-        mlp=_mlp(knobs),
+        num_layers=num_prefix + knobs["num_blocks"] * len(cycle) + min(knobs["remainder"], len(cycle) - 1),
+        attention=_latent(knobs) if _is_latent(knobs) else _attention(knobs),
+        mlp=_moe(knobs) if knobs["experts"] else mlp,
         norm=kind(epsilon=knobs["epsilon"], zero_centered=zero_centered),
         positions=_positions(knobs),
         block_norms=_block_norms(knobs),
         cycle=cycle,
+        prefix=Layer(mlp=mlp) if num_prefix else None,
+        num_prefix_layers=num_prefix,
         scale_embedding=knobs["scale_embedding"],
         tied_head=knobs["tied_head"],
         final_soft_cap=knobs["final_soft_cap"],
@@ -190,7 +211,20 @@ def _attention(knobs: Mapping[str, typing.Any]) -> Attention:
         qk_norm=QkNorm(qk_norm) if qk_norm and NORMS[knobs["norm"]][0] is RmsNorm else None,
         query_scale=knobs["query_scale"],
         soft_cap=knobs["soft_cap"],
+        sinks=knobs["sinks"],
     )
+
+
+def _is_latent(knobs: Mapping[str, typing.Any]) -> bool:
+    """Latent attention needs RMSNorm and rotary positions."""
+    return knobs["latent"] is not None and NORMS[knobs["norm"]][0] is RmsNorm and knobs["positions"] != "learned"
+
+
+def _latent(knobs: Mapping[str, typing.Any]) -> LatentAttention:
+    return LatentAttention(
+        num_heads=knobs["heads"][0], kv_rank=10, nope_dim=knobs["head_dim"], rope_dim=6, value_dim=5,
+        query_rank=14 if knobs["latent"] == "low_rank" else None, query_scale=knobs["query_scale"],
+    )  # fmt: skip
 
 
 def _positions(knobs: Mapping[str, typing.Any]) -> Rope | LearnedPositions:
@@ -198,7 +232,7 @@ def _positions(knobs: Mapping[str, typing.Any]) -> Rope | LearnedPositions:
         return LearnedPositions(length=32)
     return Rope(
         max_timescale=TIMESCALES[knobs["positions"]],
-        fraction=knobs["rope_fraction"],
+        fraction=1.0 if _is_latent(knobs) else knobs["rope_fraction"],
         interleaved=knobs["interleaved"],
         scaling=SCALINGS[knobs["rope_scaling"]],
     )
@@ -211,6 +245,19 @@ def _mlp(knobs: Mapping[str, typing.Any]) -> Mlp:
         gated=knobs["gated"],
         bias=knobs["mlp_bias"],
         input_norm="mlp_layer_norm" if knobs["mlp_norm"] == "inside" else None,
+    )
+
+
+def _moe(knobs: Mapping[str, typing.Any]) -> Moe:
+    return Moe(
+        ROUTERS[knobs["experts"]],
+        knobs["hidden_dim"],
+        activation=Activation(knobs["activation"]),
+        bias=knobs["mlp_bias"],
+        clamp=knobs["clamp"],
+        linear_offset=0.0 if knobs["clamp"] is None else 1.0,
+        capacity_factor=knobs["capacity_factor"],
+        shared_hidden_dim=7 if knobs["shared_experts"] else None,
     )
 
 
@@ -230,24 +277,27 @@ def _train(knobs: Mapping[str, typing.Any]) -> TrainConfig:
 
 def knob_values(setup: Setup) -> dict[str, str]:
     """The values that a setup really has, for counting which pairs a run covered."""
-    model, attention = setup.model, setup.model.attention
+    model, optimizer = setup.model, setup.train.optimizer
     norms, rope = model.block_norms, model.positions if isinstance(model.positions, Rope) else None
     values = {
         "family": model.family, "scan": model.scan_layers, "blocks": model.num_blocks,
-        "cycle": tuple(layer.window for layer in model.cycle), "remainder": model.num_layers % len(model.cycle),
+        "cycle": tuple(layer.window for layer in model.cycle), "remainder": model.stacks[-1].names[0],
         "named_layers": model.cycle[0].name is not None, "own_rope": model.cycle[0].rope is not None,
+        "prefix": model.num_prefix_layers,
         "norm": (type(model.norm).__name__, model.norm.zero_centered), "epsilon": model.norm.epsilon,
         "positions": rope.max_timescale if rope else model.positions, "rope_fraction": rope.fraction if rope else None,
         "interleaved": rope.interleaved if rope else None, "rope_scaling": rope.scaling if rope else None,
-        "group": attention.num_heads // attention.num_kv_heads,
-        "head_dim": attention.head_dim, "projection": attention.projection, "qkv_bias": attention.qkv_bias,
-        "out_bias": attention.out_bias, "qk_norm": attention.qk_norm,
-        "query_scale": attention.query_scale, "soft_cap": attention.soft_cap, "activation": model.mlp.activation,
-        "gated": model.mlp.gated, "mlp_bias": model.mlp.bias, "mlp_norm": (model.mlp.input_norm, norms.pre_mlp),
-        "pre_attention": norms.pre_attention, "post_attention": norms.post_attention, "post_mlp": norms.post_mlp,
-        "scale_embedding": model.scale_embedding, "tied_head": model.tied_head,
+        "mlp_norm": norms.pre_mlp, "pre_attention": norms.pre_attention, "post_attention": norms.post_attention,
+        "post_mlp": norms.post_mlp, "scale_embedding": model.scale_embedding, "tied_head": model.tied_head,
         "final_soft_cap": model.final_soft_cap, "dropout": model.dropout_rate, "dtype": model.dtype,
         "weight_dtype": model.weight_dtype, "remat": model.remat, "z_loss": setup.train.z_loss,
-        "clip": setup.train.optimizer.clip_norm, "weight_decay": setup.train.optimizer.weight_decay,
+        "clip": optimizer.clip_norm, "weight_decay": optimizer.weight_decay,
+        **_fields("attention", model.attention), **_fields("mlp", model.mlp),
     }  # fmt: skip
     return {name: str(value) for name, value in values.items()}
+
+
+def _fields(part: str, config: Attention | LatentAttention | Mlp | Moe) -> dict[str, typing.Any]:
+    """The fields of a part, and which of its variants it is."""
+    fields = {f"{part}.{field.name}": getattr(config, field.name) for field in dataclasses.fields(config)}
+    return {part: type(config).__name__, **fields}

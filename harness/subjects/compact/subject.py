@@ -15,13 +15,13 @@ from .setup import Setup, dumps, read
 
 TINY = (
     "llama-tiny", "gpt3-tiny", "gemma2-tiny", "gemma-tiny", "gemma3-tiny", "mistral-tiny", "qwen2-tiny", "qwen3-tiny",
-    "olmo3-tiny",
+    "olmo3-tiny", "mixtral-tiny", "qwen3-moe-tiny", "gpt-oss-tiny", "deepseek2-tiny", "deepseek3-tiny",
 )  # fmt: skip
 # Between them these have what compiles differently. Every tiny setup is proved under every step; compiling and
 # recording each of them as well would say little more and cost the gate its budget.
 DEEP = (
     "llama-scanned", "llama-unscanned", "gpt3-scanned", "gpt3-unscanned", "gemma2-scanned", "gemma2-unscanned",
-    "gemma3-scanned",
+    "gemma3-scanned", "deepseek3-scanned",
 )  # fmt: skip
 FULLY_RECORDED = ("llama", "gpt3", "gemma2")
 RECORDED = ("forward", "loss_and_grads", "train_step", "prefill", "generate")
@@ -30,7 +30,8 @@ WITNESSED = (
 )  # fmt: skip
 PUBLISHED = (
     "llama3.1-8b", "llama3.1-405b", "gpt3-175b", "gemma2-2b", "gemma-7b", "gemma3-27b", "mistral-7b", "qwen2.5-14b",
-    "qwen3-32b", "olmo3-32b",
+    "qwen3-32b", "olmo3-32b", "mixtral-8x22b", "qwen3-480b-a35b", "gpt-oss-120b", "deepseek2-236b", "deepseek3-671b",
+    "kimi-k2-1t",
 )  # fmt: skip
 TRAIN = TrainConfig(optimizer=AdamW(warmup_steps=2, decay_steps=20), z_loss=1e-3)
 OBSERVABLES = {
@@ -96,7 +97,7 @@ class CompactSubject:
     def tiny_setups(self) -> dict[str, Setup]:
         """Each tiny preset, scanned and unscanned, by label."""
         return {
-            f"{preset(name).family}-{'scanned' if scan else 'unscanned'}": Setup(
+            f"{name.removesuffix('-tiny')}-{'scanned' if scan else 'unscanned'}": Setup(
                 preset(name).replace(scan_layers=scan), TRAIN
             )
             for name in TINY
@@ -151,7 +152,7 @@ def _recorded(case: Case) -> bool:
     model, scanned = case.config.model, case.config.model.scan_layers
     if model.family in FULLY_RECORDED:
         return True
-    plain = case.label == f"{model.family}-{'scanned' if scanned else 'unscanned'}"
+    plain = case.label is not None and case.label.endswith(("-scanned", "-unscanned"))
     return plain and case.step in (RECORDED if scanned else ("train_step",))
 
 
