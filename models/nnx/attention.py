@@ -13,10 +13,11 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import ops
+from ..config import Attention as AttentionConfig
 from ..config import Layer, ModelConfig, Projection, QkNorm, Rope
 from ..protocol import Mode
 from ..sharding import Rules
-from .layers import Dense, RmsNorm, constrain
+from .layers import Dense, RmsNorm, constrain, param
 
 QUERY_AXES = ("activation_batch_attn", "activation_length_attn", "activation_heads", "activation_kv")
 KEY_AXES = ("activation_batch_attn", "activation_length_attn", "activation_kv_heads", "activation_kv")
@@ -38,11 +39,13 @@ class Attention(nnx.Module):
     """Self-attention over the batch (`Mode.TRAIN`) or over the cache (`Mode.DECODE`)."""
 
     def __init__(self, config: ModelConfig, layer: Layer, *, rules: Rules, rngs: nnx.Rngs) -> None:
+        attention, embed = config.attention, (config.embed_dim,)
+        assert isinstance(attention, AttentionConfig)
         self.config = config
+        self.attention = attention
         self.window = layer.window
         self.positions = layer.rope or config.positions
         self.rules = rules
-        attention, embed = config.attention, (config.embed_dim,)
         heads = (attention.num_heads, attention.head_dim)
         key_heads = (attention.num_kv_heads, attention.head_dim)
         dense = functools.partial(Dense, config=config, rngs=rngs)
@@ -58,13 +61,15 @@ class Attention(nnx.Module):
             self.query_norm = RmsNorm(config, attention.head_dim if per_head else math.prod(heads))
             self.key_norm = RmsNorm(config, attention.head_dim if per_head else math.prod(key_heads))
         self.out = dense(heads, embed, ("heads", "kv", "embed"), bias=attention.out_bias)
+        zeros = jnp.zeros((attention.num_heads,), jnp.dtype(config.weight_dtype))
+        self.sinks = param(zeros, (None,)) if attention.sinks else None
 
     def __call__(
         self, x: Float[Array, "b t d"], context: Context, cache: LayerCache
     ) -> tuple[Float[Array, "b t d"], LayerCache]:
         """The attention output, and the cache with this call's keys and values written (empty in `Mode.TRAIN`)."""
         q_BTNH, k_BTKH, v_BTKH = self._project(x)
-        if self.config.attention.qk_norm is not None:
+        if self.attention.qk_norm is not None:
             with jax.named_scope("query_norm"):
                 q_BTNH = self._normed(q_BTNH, self.query_norm)
             with jax.named_scope("key_norm"):
@@ -77,18 +82,20 @@ class Attention(nnx.Module):
         v_BTKH = constrain(v_BTKH, KEY_AXES, self.rules)
         if context.mode is Mode.DECODE:
             cache = _write(cache, k_BTKH, v_BTKH, context)
-            k_BSKH, v_BSKH, mask_BTS = cache["cached_key"], cache["cached_value"], self._cache_mask(context, cache)
+            k_BSKH, v_BSKH = cache["cached_key"], cache["cached_value"]
+            mask_BTS = cache_mask(context, cache, self.window)
         else:
-            k_BSKH, v_BSKH, mask_BTS = k_BTKH, v_BTKH, self._batch_mask(context)
+            k_BSKH, v_BSKH, mask_BTS = k_BTKH, v_BTKH, batch_mask(context, self.window)
         out_BTNH = ops.attend(
-            q_BTNH, k_BSKH, v_BSKH, mask_BTS, scale=self.config.query_scale, soft_cap=self.config.attention.soft_cap
+            q_BTNH, k_BSKH, v_BSKH, mask_BTS, scale=self.config.query_scale, soft_cap=self.attention.soft_cap,
+            sinks=None if self.sinks is None else self.sinks[...],
         )
         out_BTNH = constrain(out_BTNH, QUERY_AXES, self.rules)
         with jax.named_scope("out"):
             return self.out(out_BTNH), cache
 
     def _project(self, x: Float[Array, "b t d"]) -> tuple[Array, Array, Array]:
-        if self.config.attention.projection is Projection.FUSED:
+        if self.attention.projection is Projection.FUSED:
             with jax.named_scope("qkv_proj"):
                 qkv = self.qkv_proj(x)
             return qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]
@@ -101,19 +108,23 @@ class Attention(nnx.Module):
         return q_BTNH, k_BTKH, v_BTKH
 
     def _normed(self, x: Float[Array, "b t n h"], norm: RmsNorm) -> Float[Array, "b t n h"]:
-        if self.config.attention.qk_norm is QkNorm.HEAD:
+        if self.attention.qk_norm is QkNorm.HEAD:
             return norm(x)
         return norm(x.reshape(*x.shape[:2], -1)).reshape(x.shape)
 
-    def _batch_mask(self, context: Context) -> Bool[Array, "b t t"]:
-        index_BT = _indices(*context.segment_ids.shape)
-        return ops.attention_mask(index_BT, index_BT, context.segment_ids, context.segment_ids, window=self.window)
 
-    def _cache_mask(self, context: Context, cache: LayerCache) -> Bool[Array, "b t s"]:
-        segments_BS = cache["cached_segment_ids"]
-        return ops.attention_mask(
-            context.positions, _indices(*segments_BS.shape), context.segment_ids, segments_BS, window=self.window
-        )
+def batch_mask(context: Context, window: int | None) -> Bool[Array, "b t t"]:
+    """Which positions of the batch each one sees."""
+    index_BT = _indices(*context.segment_ids.shape)
+    return ops.attention_mask(index_BT, index_BT, context.segment_ids, context.segment_ids, window=window)
+
+
+def cache_mask(context: Context, cache: LayerCache, window: int | None) -> Bool[Array, "b t s"]:
+    """Which positions of the cache each one of the batch sees."""
+    segments_BS = cache["cached_segment_ids"]
+    return ops.attention_mask(
+        context.positions, _indices(*segments_BS.shape), context.segment_ids, segments_BS, window=window
+    )
 
 
 def _indices(batch_size: int, length: int) -> Int[Array, "b s"]:

@@ -2,7 +2,8 @@
 
 Scanned, the blocks are one module whose parameters are stacked on axis 1, and the loop is a `jax.lax.scan` over its
 split state: parameters and keys go in, only the activations and the cache come out. Unscanned, they are `layers_0`,
-`layers_1`, ... What the last whole cycle leaves is a block of its own, `layers_remainder`, which is never scanned.
+`layers_1`, ... A prefix is a stack of its own before them. What the last whole cycle leaves is a block of its own,
+`layers_remainder`, which is never scanned.
 Shape letters: B batch, T query, D model, V vocab, L blocks.
 """
 
@@ -18,11 +19,15 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from .. import ops
+from ..config import LatentAttention as LatentConfig
 from ..config import Layer, LearnedPositions, ModelConfig, Remat, Stack
+from ..config import Mlp as MlpConfig
 from ..sharding import Rules
 from .attention import Attention, Context, LayerCache
+from .latent import LatentAttention
 from .layers import Dense, Dropout, Embed, constrain, make_norm
 from .mlp import Mlp
+from .moe import Moe
 
 EMBED_AXES = ("activation_batch", "activation_norm_length", "activation_embed")
 LOGITS_AXES = ("activation_embed_and_logits_batch", "activation_norm_length", "activation_vocab")
@@ -35,10 +40,14 @@ BlockOutput = tuple[BlockCache, Sown]
 
 
 def add_parts(holder: nnx.Module, config: ModelConfig, layer: Layer, *, rules: Rules, rngs: nnx.Rngs) -> None:
-    """Gives `holder` the parts of one layer: attention, MLP, dropout and norms, their names ending with its suffix."""
-    suffix = layer.suffix
-    setattr(holder, "self_attention" + suffix, Attention(config, layer, rules=rules, rngs=rngs))
-    setattr(holder, "mlp" + suffix, Mlp(config, rules=rules, rngs=rngs))
+    """Gives `holder` one layer's parts: attention, MLP or MoE, dropout, norms. Their names end with its suffix."""
+    suffix, feed_forward = layer.suffix, config.mlp_of(layer)
+    attention = LatentAttention if isinstance(config.attention, LatentConfig) else Attention
+    setattr(holder, "self_attention" + suffix, attention(config, layer, rules=rules, rngs=rngs))
+    if isinstance(feed_forward, MlpConfig):
+        setattr(holder, "mlp" + suffix, Mlp(config, feed_forward, rules=rules, rngs=rngs))
+    else:
+        setattr(holder, "moe" + suffix, Moe(config, feed_forward, rules=rules, rngs=rngs))
     setattr(holder, "dropout" + suffix, Dropout(config.dropout_rate))
     for name in dataclasses.astuple(config.block_norms):
         if name is not None:
@@ -50,28 +59,34 @@ class DecoderLayer:
     """One layer of a block's cycle: a view of the parts with its suffix in their holder, so that names stay flat."""
 
     holder: nnx.Module
-    suffix: str
+    layer: Layer
     config: ModelConfig
     rules: Rules
 
     def __call__(
         self, x: Float[Array, "b t d"], context: Context, caches: PartCaches, keys: tuple[Array | None, ...]
     ) -> tuple[Float[Array, "b t d"], PartCaches]:
-        """Attention, then the MLP, each between its norms and added to the residual stream."""
-        norms, name = self.config.block_norms, "self_attention" + self.suffix
+        """Attention, then the MLP or MoE, each between its norms and added to the residual stream."""
+        norms, name = self.config.block_norms, "self_attention" + self.layer.suffix
         normed = self._norm(norms.pre_attention, x)
         attended, cache = self._part("self_attention", normed, context, caches.get(name, {}))
         x = self._add(x, self._norm(norms.post_attention, attended), keys[0])
-        hidden = self._part("mlp", self._norm(norms.pre_mlp, x))
+        hidden = self._feed_forward(self._norm(norms.pre_mlp, x), context)
         x = self._add(x, self._norm(norms.post_mlp, hidden), keys[1])
         if context.record:
-            self.holder.sow(nnx.Intermediate, "hidden_states" + self.suffix, x)
+            self.holder.sow(nnx.Intermediate, "hidden_states" + self.layer.suffix, x)
         return x, {name: cache} if cache else {}
+
+    def _feed_forward(self, x: Float[Array, "b t d"], context: Context) -> Float[Array, "b t d"]:
+        if isinstance(self.config.mlp_of(self.layer), MlpConfig):
+            return self._part("mlp", x)
+        return self._part("moe", x, context)
 
     def _part(self, word: str, *args: object) -> typing.Any:
         """What the part with this layer's suffix returns; an attention returns its cache too."""
-        with jax.named_scope(word + self.suffix):
-            return getattr(self.holder, word + self.suffix)(*args)
+        name = word + self.layer.suffix
+        with jax.named_scope(name):
+            return getattr(self.holder, name)(*args)
 
     def _norm(self, name: str | None, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
         return x if name is None else self._part(name, x)
@@ -103,7 +118,7 @@ class Block(nnx.Module):
         written: BlockCache = {}
         for index, layer in enumerate(self.cycle):
             keys = tuple(draws[DRAWS_PER_LAYER * index : DRAWS_PER_LAYER * (index + 1)])
-            run = DecoderLayer(self._holder(layer), layer.suffix, self.config, self.rules)
+            run = DecoderLayer(self._holder(layer), layer, self.config, self.rules)
             if layer.name is None:
                 x, caches = run(x, context, cache, keys)
                 written |= caches
@@ -210,12 +225,12 @@ class Decoder(nnx.Module):
 
 
 def _make_block(config: ModelConfig, stack: Stack, rules: Rules, rngs: nnx.Rngs) -> Block:
-    """One block; of a scanned stack all in one module, each with its own initial values, `layers` axis 1 of each."""
+    """One block; of a scanned stack all in one module, each with its own initial values, stacked on axis 1 of each."""
     if not stack.scanned:
         return Block(config, stack.cycle, rules=rules, rngs=rngs)
     create = nnx.vmap(
         lambda key: Block(config, stack.cycle, rules=rules, rngs=nnx.Rngs(params=key)), out_axes=1,
-        transform_metadata={nnx.PARTITION_NAME: "layers"},
+        transform_metadata={nnx.PARTITION_NAME: stack.axis},
     )
     return create(jax.random.split(rngs.params(), stack.length))
 

@@ -17,9 +17,9 @@ from ..config import ModelConfig, schema
 from ..sharding import Rules, resolve
 
 
-def param(value: Array, axes: tuple[str, ...]) -> nnx.Param:
+def param(value: Array, axes: tuple[str | None, ...], kind: type[nnx.Param] = nnx.Param) -> nnx.Param:
     """A parameter that knows the logical name of each of its axes."""
-    return nnx.Param(value, out_sharding=axes, eager_sharding=False)
+    return kind(value, out_sharding=axes, eager_sharding=False)
 
 
 def normal(key: Key[Array, ""], shape: tuple[int, ...], std: float, config: ModelConfig) -> Array:

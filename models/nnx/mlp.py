@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from .. import ops
+from ..config import Mlp as MlpConfig
 from ..config import ModelConfig
 from ..sharding import Rules
 from .layers import Dense, constrain, make_norm
@@ -18,10 +19,10 @@ HIDDEN_AXES = ("activation_batch", "activation_length", "activation_mlp")
 class Mlp(nnx.Module):
     """Input norm if it has one of its own, input kernels, activation, output kernel."""
 
-    def __init__(self, config: ModelConfig, *, rules: Rules, rngs: nnx.Rngs) -> None:
-        self.config = config
+    def __init__(self, config: ModelConfig, mlp: MlpConfig, *, rules: Rules, rngs: nnx.Rngs) -> None:
+        self.mlp = mlp
         self.rules = rules
-        mlp, embed, hidden = config.mlp, (config.embed_dim,), (config.mlp.hidden_dim,)
+        embed, hidden = (config.embed_dim,), (mlp.hidden_dim,)
         shared = {"bias": mlp.bias, "config": config, "rngs": rngs}
         if mlp.input_norm is not None:
             setattr(self, mlp.input_norm, make_norm(config))
@@ -33,17 +34,16 @@ class Mlp(nnx.Module):
         self.wo = Dense(hidden, embed, ("mlp", "embed"), **shared)
 
     def __call__(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
-        mlp = self.config.mlp
-        if mlp.input_norm is not None:
-            with jax.named_scope(mlp.input_norm):
-                x = getattr(self, mlp.input_norm)(x)
+        if self.mlp.input_norm is not None:
+            with jax.named_scope(self.mlp.input_norm):
+                x = getattr(self, self.mlp.input_norm)(x)
         hidden_BTF = constrain(self._hidden(x), HIDDEN_AXES, self.rules)
         with jax.named_scope("wo"):
             return self.wo(hidden_BTF)
 
     def _hidden(self, x: Float[Array, "b t d"]) -> Float[Array, "b t f"]:
-        activation = self.config.mlp.activation
-        if not self.config.mlp.gated:
+        activation = self.mlp.activation
+        if not self.mlp.gated:
             with jax.named_scope("wi"):
                 hidden_BTF = self.wi(x)
             return ops.activate(hidden_BTF, activation)

@@ -14,11 +14,12 @@ import jax.numpy as jnp
 from flax import nnx, traverse_util
 from jaxtyping import Array, Key
 
-from ..config import ModelConfig, TrainConfig
+from ..config import Attention, LatentAttention, ModelConfig, TrainConfig
 from ..protocol import Cache, Intermediates, Params, ParamSpec
 from ..sharding import DEFAULT_RULES, Rules
 from ..training import make_optimizer
 from .model import Transformer
+from .moe import ChoiceBias
 
 
 class TrainStateNNX(nnx.Module):
@@ -29,14 +30,16 @@ class TrainStateNNX(nnx.Module):
         self.optimizer = optimizer
 
     def apply_gradients(self, grads: nnx.State, **kwargs: object) -> None:
-        """Updates model and optimizer in place; `kwargs` go to the optax update.
+        """Updates model and optimizer in place, but for the biases of choices; `kwargs` go to the optax update.
 
         Raises:
             RuntimeError: when there is no optimizer.
         """
         if self.optimizer is None:
             raise RuntimeError("apply_gradients needs an optimizer, and this train state was made without one")
+        kept = jax.tree.map(lambda leaf: leaf, nnx.state(self.model, ChoiceBias))  # variables of its own
         self.optimizer.update(self.model, grads, **kwargs)
+        nnx.update(self.model, kept)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -150,17 +153,25 @@ def param_specs(config: ModelConfig) -> dict[str, ParamSpec]:
 
 def empty_cache(config: ModelConfig, batch_size: int, length: int) -> Cache:
     """Zeros for `length` positions a row. Segment 0 marks a slot that nothing was written to."""
-    heads = (config.attention.num_kv_heads, config.attention.head_dim)
+    widths = _cached_widths(config.attention)
     cache = {}
     for stack in config.stacks:
         slots = (stack.length, batch_size, length) if stack.scanned else (batch_size, length)
         for block, layer in itertools.product(stack.names, stack.cycle):
             path = [block, layer.name, f"self_attention{layer.suffix}"]
             prefix = "/".join(["decoder", *(word for word in path if word is not None)])
-            for name in ("cached_key", "cached_value"):
-                cache[f"{prefix}/{name}"] = jnp.zeros(slots + heads, jnp.dtype(config.dtype))
+            for name, width in widths.items():
+                cache[f"{prefix}/{name}"] = jnp.zeros(slots + width, jnp.dtype(config.dtype))
             cache[f"{prefix}/cached_segment_ids"] = jnp.zeros(slots, jnp.int32)
     return cache
+
+
+def _cached_widths(attention: Attention | LatentAttention) -> dict[str, tuple[int, ...]]:
+    """The shape of what the cache holds of one position, by variable."""
+    if isinstance(attention, LatentAttention):
+        return {"cached_latent": (attention.kv_rank,), "cached_rope_key": (attention.rope_dim,)}
+    heads = (attention.num_kv_heads, attention.head_dim)
+    return {"cached_key": heads, "cached_value": heads}
 
 
 def nest_cache(cache: Cache) -> dict:
