@@ -12,9 +12,9 @@ from flax import linen as nn
 from jaxtyping import Array, Bool, Float, Int
 
 from .. import ops
-from ..config import Layer, ModelConfig, Projection, QkNorm, Rope
+from ..config import Layer, ModelConfig, Projection, QkNorm, Rope, schema
 from ..protocol import Mode
-from .layers import Axes, Dense, RmsNorm, constrain
+from .layers import Axes, Dense, RmsNorm, constrain, declare
 
 QUERY = ("activation_batch_attn", "activation_length_attn", "activation_heads", "activation_kv")
 KEY = ("activation_batch_attn", "activation_length_attn", "activation_kv_heads", "activation_kv")
@@ -26,6 +26,7 @@ class Attention(nn.Module):
     """Projections, their norms, rotary positions, attention under the layer's window, output projection."""
 
     config: ModelConfig
+    attention: schema.Attention
     layer: Layer
     mode: Mode
 
@@ -34,7 +35,7 @@ class Attention(nn.Module):
         self, x_BTD: Float[Array, "b t d"], positions_BT: Int[Array, "b t"], segments_BT: Int[Array, "b t"]
     ) -> Float[Array, "b t d"]:
         """What the layer adds to its residual stream. In decode mode it reads and writes the cache."""
-        config, attention = self.config, self.config.attention
+        config, attention = self.config, self.attention
         q_BTNH, k_BTKH, v_BTKH = self._project(x_BTD)
         q_BTNH, k_BTKH = self._norm("query_norm", q_BTNH), self._norm("key_norm", k_BTKH)
         rope = self.layer.rope or config.positions
@@ -44,17 +45,16 @@ class Attention(nn.Module):
         if self.mode is Mode.DECODE:
             keys = self._cached(k_BTKH, v_BTKH, positions_BT, segments_BT)
         else:
-            order_BT = _arange(*segments_BT.shape)
-            mask_BTS = ops.attention_mask(order_BT, order_BT, segments_BT, segments_BT, window=self.layer.window)
-            keys = (k_BTKH, v_BTKH, mask_BTS)
-        out_BTNH = ops.attend(q_BTNH, *keys, scale=config.query_scale, soft_cap=attention.soft_cap)
+            keys = (k_BTKH, v_BTKH, own_mask(segments_BT, window=self.layer.window))
+        sinks_N = self._sinks()
+        out_BTNH = ops.attend(q_BTNH, *keys, sinks=sinks_N, scale=config.query_scale, soft_cap=attention.soft_cap)
         out_BTNH = constrain(out_BTNH, QUERY)
         shape = (attention.num_heads, attention.head_dim, config.embed_dim)
         return self._dense("out", shape, ("heads", "kv", "embed"), num_contracted=2)(out_BTNH)
 
     @nn.nowrap
     def _project(self, x_BTD: Float[Array, "b t d"]) -> tuple[Array, Array, Array]:
-        attention, dim = self.config.attention, self.config.embed_dim
+        attention, dim = self.attention, self.config.embed_dim
         heads, kv_heads, head_dim = attention.num_heads, attention.num_kv_heads, attention.head_dim
         if attention.projection is Projection.FUSED:
             qkv_BT3NH = self._dense("qkv_proj", (dim, 3, heads, head_dim), ("embed", "qkv", "heads", "kv"))(x_BTD)
@@ -67,14 +67,14 @@ class Attention(nn.Module):
 
     @nn.nowrap
     def _dense(self, name: str, shape: tuple[int, ...], axes: Axes, *, num_contracted: int = 1) -> Dense:
-        attention = self.config.attention
+        attention = self.attention
         use_bias = attention.out_bias if name == "out" else attention.qkv_bias
         return Dense(self.config, shape, axes, num_contracted=num_contracted, use_bias=use_bias, name=name)
 
     @nn.nowrap
     def _norm(self, name: str, x_BTNH: Float[Array, "b t n h"]) -> Float[Array, "b t n h"]:
         """The heads normed each on its own or all as one vector, or as they are."""
-        match self.config.attention.qk_norm:
+        match self.attention.qk_norm:
             case None:
                 return x_BTNH
             case QkNorm.HEAD:
@@ -84,29 +84,48 @@ class Attention(nn.Module):
                 return RmsNorm(self.config, name=name)(wide_BTW).reshape(x_BTNH.shape)
 
     @nn.nowrap
+    def _sinks(self) -> Float[Array, " n"] | None:
+        """The trained logit of each head that no key answers to, if there is one."""
+        if not self.attention.sinks:
+            return None
+        zeros, shape = nn.initializers.zeros_init(), (self.attention.num_heads,)
+        return declare(self, "sinks", zeros, shape, (None,), self.config.weight_dtype)
+
+    @nn.nowrap
     def _cached(
         self, k_BTKH: Float[Array, "b t k h"], v_BTKH: Float[Array, "b t k h"],
         positions_BT: Int[Array, "b t"], segments_BT: Int[Array, "b t"],
     ) -> tuple[Float[Array, "b s k h"], Float[Array, "b s k h"], Bool[Array, "b t s"]]:
         """Writes from each row's first position on. Returns the cache's keys and values, and the mask on them."""
         start_B = positions_BT[:, 0]
-        key_BSKH = self._write("cached_key", k_BTKH, start_B, CACHED_KEY)
-        value_BSKH = self._write("cached_value", v_BTKH, start_B, CACHED_KEY)
-        segments_BS = self._write("cached_segment_ids", segments_BT, start_B, CACHED_SEGMENTS)
-        key_positions_BS = _arange(*segments_BS.shape)
-        mask_BTS = ops.attention_mask(
-            positions_BT, key_positions_BS, segments_BT, segments_BS, window=self.layer.window
-        )
-        return key_BSKH, value_BSKH, mask_BTS
+        key_BSKH = write(self, "cached_key", k_BTKH, start_B, CACHED_KEY)
+        value_BSKH = write(self, "cached_value", v_BTKH, start_B, CACHED_KEY)
+        segments_BS = write(self, "cached_segment_ids", segments_BT, start_B, CACHED_SEGMENTS)
+        return key_BSKH, value_BSKH, cached_mask(positions_BT, segments_BT, segments_BS, window=self.layer.window)
 
-    @nn.nowrap
-    def _write(self, name: str, new: Array, start_B: Int[Array, " b"], axes: Axes) -> Array:
-        """The cache leaf with `new` written in. At init the call's own length becomes the cache's."""
-        # `variable` takes the array out of its box.
-        empty = typing.cast(Callable[..., Array], nn.with_logical_partitioning(jnp.zeros, axes))
-        leaf = self.variable("cache", name, empty, new.shape, new.dtype)
-        leaf.value = ops.write_cache(leaf.value, new, start_B)
-        return leaf.value
+
+def own_mask(segments_BT: Int[Array, "b t"], *, window: int | None) -> Bool[Array, "b t t"]:
+    """Which tokens of a batch without a cache read which: by their order in the row, whatever their positions."""
+    order_BT = _arange(*segments_BT.shape)
+    return ops.attention_mask(order_BT, order_BT, segments_BT, segments_BT, window=window)
+
+
+def cached_mask(
+    positions_BT: Int[Array, "b t"], segments_BT: Int[Array, "b t"], segments_BS: Int[Array, "b s"],
+    *, window: int | None,
+) -> Bool[Array, "b t s"]:
+    """Which cached positions each token reads. `segments_BS` are the cache's own, this batch's already among them."""
+    key_positions_BS = _arange(*segments_BS.shape)
+    return ops.attention_mask(positions_BT, key_positions_BS, segments_BT, segments_BS, window=window)
+
+
+def write(module: nn.Module, name: str, new: Array, start_B: Int[Array, " b"], axes: Axes) -> Array:
+    """A cache leaf of `module` with `new` written in. At init the call's own length becomes the cache's."""
+    # `variable` takes the array out of its box.
+    empty = typing.cast(Callable[..., Array], nn.with_logical_partitioning(jnp.zeros, axes))
+    leaf = module.variable("cache", name, empty, new.shape, new.dtype)
+    leaf.value = ops.write_cache(leaf.value, new, start_B)
+    return leaf.value
 
 
 def _arange(batch_size: int, length: int) -> Int[Array, "b s"]:

@@ -14,6 +14,7 @@ from ..training.batch import Batch
 from ..training.objectives import LossTerms
 from . import state as states
 from . import steps
+from .moe import ROUTING
 from .state import canonical, variables_of
 
 
@@ -61,7 +62,8 @@ class Backend:
 
         def intermediates(params: Params, batch: Batch) -> tuple[Array, Intermediates]:
             logits, sown = run(variables_of(params), batch)
-            return logits, {name: value for name, (value,) in canonical(sown, "intermediates").items()}
+            leaves = canonical(sown, "intermediates") | canonical({ROUTING: {}, **sown}, ROUTING)
+            return logits, {name: value for name, (value,) in leaves.items()}
 
         return intermediates
 

@@ -12,11 +12,13 @@ from flax import linen as nn
 from jaxtyping import Array, Float, Int
 
 from .. import ops
-from ..config import Layer, LearnedPositions, ModelConfig, Remat
+from ..config import Layer, LearnedPositions, ModelConfig, Remat, schema
 from ..protocol import Mode
 from .attention import Attention
+from .latent import LatentAttention
 from .layers import RESIDUAL, Dense, Dropout, Embed, constrain, dtype_of, make_norm
 from .mlp import Mlp
+from .moe import ROUTING, Moe
 
 LOGITS = ("activation_embed_and_logits_batch", "activation_norm_length", "activation_vocab")
 POLICIES = {
@@ -37,20 +39,34 @@ class DecoderLayer:
     def __call__(
         self, x_BTD: Float[Array, "b t d"], positions_BT: Int[Array, "b t"], segments_BT: Int[Array, "b t"]
     ) -> Float[Array, "b t d"]:
-        """The residual stream after attention and MLP."""
-        config, norms, suffix = self.config, self.config.block_norms, self.layer.suffix
-        dropout = Dropout(config.dropout_rate, self.deterministic, name=f"dropout{suffix}")
+        """The residual stream after attention and feed-forward part."""
+        norms = self.config.block_norms
+        dropout = Dropout(self.config.dropout_rate, self.deterministic, name=f"dropout{self.layer.suffix}")
 
         h_BTD = self._norm(norms.pre_attention, x_BTD)
-        attention = Attention(config, self.layer, self.mode, name=f"self_attention{suffix}")
-        h_BTD = attention(h_BTD, positions_BT, segments_BT)
+        h_BTD = self._attention()(h_BTD, positions_BT, segments_BT)
         h_BTD = dropout(self._norm(norms.post_attention, h_BTD))
         x_BTD = constrain(x_BTD + h_BTD, RESIDUAL)
 
         h_BTD = self._norm(norms.pre_mlp, x_BTD)
-        h_BTD = Mlp(config, name=f"mlp{suffix}")(h_BTD)
+        h_BTD = self._feed_forward(h_BTD, segments_BT)
         h_BTD = dropout(self._norm(norms.post_mlp, h_BTD))
         return constrain(x_BTD + h_BTD, RESIDUAL)
+
+    def _attention(self) -> Attention | LatentAttention:
+        name = f"self_attention{self.layer.suffix}"
+        match self.config.attention:
+            case schema.Attention() as attention:
+                return Attention(self.config, attention, self.layer, self.mode, name=name)
+            case schema.LatentAttention() as attention:
+                return LatentAttention(self.config, attention, self.layer, self.mode, name=name)
+
+    def _feed_forward(self, x_BTD: Float[Array, "b t d"], segments_BT: Int[Array, "b t"]) -> Float[Array, "b t d"]:
+        match self.config.mlp_of(self.layer):
+            case schema.Mlp() as mlp:
+                return Mlp(self.config, mlp, name=f"mlp{self.layer.suffix}")(x_BTD)
+            case schema.Moe() as moe:
+                return Moe(self.config, moe, name=f"moe{self.layer.suffix}")(x_BTD, segments_BT)
 
     def _norm(self, name: str | None, x_BTD: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
         return x_BTD if name is None else make_norm(self.config, f"{name}{self.layer.suffix}")(x_BTD)
@@ -82,8 +98,8 @@ class Block(nn.Module):
 
 
 @functools.cache
-def _lifted_block(remat: Remat, scan_length: int | None) -> type[nn.Module]:
-    """The block class under remat and, when a length is given, under scan with layers stacked on axis 1."""
+def _lifted_block(remat: Remat, scan_length: int | None, axis: str) -> type[nn.Module]:
+    """The block class under remat and, when a length is given, under scan: parameters stacked on axis 1, called so."""
     block = Block
     if remat is not Remat.NONE:
         block = nn.remat(block, policy=POLICIES[remat], prevent_cse=scan_length is None)
@@ -91,12 +107,12 @@ def _lifted_block(remat: Remat, scan_length: int | None) -> type[nn.Module]:
         return block
     return nn.scan(
         block,
-        variable_axes={"params": 1, "cache": 0, "intermediates": 0},
+        variable_axes={"params": 1, "cache": 0, "intermediates": 0, ROUTING: 0},
         split_rngs={"params": True, "dropout": True},
         # Flax leaves this parameter without a type, so the checker takes that of its default.
         in_axes=(nn.broadcast, nn.broadcast),  # pyright: ignore[reportArgumentType]
         length=scan_length,
-        metadata_params={nn.PARTITION_NAME: "layers"},
+        metadata_params={nn.PARTITION_NAME: axis},
         check_constancy_invariants=False,  # it would trace the body twice
     )
 
@@ -132,7 +148,7 @@ class Decoder(nn.Module):
     ) -> Float[Array, "b t d"]:
         config = self.config
         for stack in config.stacks:
-            block = _lifted_block(config.remat, stack.length if stack.scanned else None)
+            block = _lifted_block(config.remat, stack.length if stack.scanned else None, stack.axis)
             for name in stack.names:
                 run = block(config, stack.cycle, self.mode, self.deterministic, name=name)
                 x_BTD, _ = run(x_BTD, positions_BT, segments_BT)

@@ -20,7 +20,8 @@ from ..config import LayerNorm as LayerNormConfig
 from ..config import ModelConfig, schema
 from ..sharding import check_vocabulary
 
-Axes = tuple[str, ...]
+Axes = tuple[str | None, ...]
+MeshAxes = tuple[str, ...]
 Initializer = jax.nn.initializers.Initializer
 
 RESIDUAL = ("activation_batch", "activation_norm_length", "activation_embed")
@@ -41,7 +42,7 @@ def constrain(x: Float[Array, "..."], axes: Axes) -> Float[Array, "..."]:
     return jax.lax.with_sharding_constraint(x, PartitionSpec(*(_entry(dim, mesh.shape) for dim in spec)))
 
 
-def _entry(dim: Axes | str | None, sizes: Mapping[str, int]) -> Axes | str | None:
+def _entry(dim: MeshAxes | str | None, sizes: Mapping[str, int]) -> MeshAxes | str | None:
     """One dimension's mesh axes without those that split nothing; Linen spells a single axis without its tuple."""
     axes = (dim,) if isinstance(dim, str) else dim or ()
     kept = tuple(axis for axis in axes if sizes.get(axis, 1) > 1)

@@ -7,7 +7,7 @@ from flax import linen as nn
 from jaxtyping import Array, Float
 
 from .. import ops
-from ..config import ModelConfig
+from ..config import ModelConfig, schema
 from .layers import Dense, constrain, make_norm
 
 HIDDEN = ("activation_batch", "activation_length", "activation_mlp")
@@ -17,11 +17,12 @@ class Mlp(nn.Module):
     """`wo(activation(wi_0(x)) * wi_1(x))`, or `wo(activation(wi(x)))`, after the MLP's own norm if it has one."""
 
     config: ModelConfig
+    mlp: schema.Mlp
 
     @nn.compact
     def __call__(self, x_BTD: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
         """What the layer adds to its residual stream."""
-        config, mlp = self.config, self.config.mlp
+        config, mlp = self.config, self.mlp
         if mlp.input_norm is not None:
             x_BTD = make_norm(config, mlp.input_norm)(x_BTD)
         if mlp.gated:
@@ -35,5 +36,5 @@ class Mlp(nn.Module):
 
     @nn.nowrap
     def _wide(self, name: str) -> Dense:
-        config, mlp = self.config, self.config.mlp
+        config, mlp = self.config, self.mlp
         return Dense(config, (config.embed_dim, mlp.hidden_dim), ("embed", "mlp"), use_bias=mlp.bias, name=name)

@@ -34,7 +34,7 @@ def canonical(variables: Variables, collection: str = "params") -> dict[str, typ
 def init(config: ModelConfig, mode: Mode, key: Array, shape: tuple[int, int]) -> Variables:
     """Fresh variables in their boxes, in decode mode with a cache for `shape` = batch, length. Traced, never run."""
     zeros = jnp.zeros(shape, jnp.int32)
-    return Transformer(config, mode).init(key, zeros, zeros, zeros)
+    return Transformer(config, mode).init(key, zeros, zeros, zeros, mutable=["params", "cache"])
 
 
 def abstract_variables(config: ModelConfig, mode: Mode = Mode.TRAIN, shape: tuple[int, int] = (1, 1)) -> Variables:

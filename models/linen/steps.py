@@ -19,9 +19,11 @@ from ..training.batch import Batch
 from ..training.objectives import LossTerms, next_token_loss
 from ..training.optimizers import clip_by_global_norm, schedule
 from .model import Transformer
+from .moe import ROUTING
 from .state import Variables
 
 Decode = tuple[Float[Array, "b t v"], Variables]
+CHOICE_BIAS = jax.tree_util.DictKey("choice_bias")
 AdamWState = tuple[optax.ScaleByAdamState, optax.EmptyState, optax.ScaleByScheduleState]
 
 
@@ -44,13 +46,13 @@ def forward(config: ModelConfig, rules: Rules) -> Callable[[Variables, Batch], A
 
 
 def intermediates(config: ModelConfig, rules: Rules) -> Callable[[Variables, Batch], tuple[Array, Variables]]:
-    """`(params, batch) -> (logits, {"intermediates": tree of one-tuples})`, dropout off."""
+    """`(params, batch) -> (logits, collections of one-tuples that the layers sowed)`, dropout off."""
     model = Transformer(config)
 
     def run(params: Variables, batch: Batch) -> tuple[Array, Variables]:
         with nn.logical_axis_rules(rules):
             inputs = (batch.inputs, batch.positions, batch.segment_ids)
-            return model.apply(params, *inputs, mutable=["intermediates"])
+            return model.apply(params, *inputs, mutable=["intermediates", ROUTING])
 
     return run
 
@@ -96,9 +98,19 @@ def train_step(
             "grad_norm": clipped.norm,
             "learning_rate": schedule(train.optimizer)(by_schedule.count),
         }
-        return state.apply_gradients(grads=clipped.grads), metrics
+        updated = state.apply_gradients(grads=clipped.grads)
+        return updated.replace(params=_with_choice_biases_of(state.params, updated.params)), metrics
 
     return step
+
+
+def _with_choice_biases_of(before: Variables, after: Variables) -> Variables:
+    """`after` with the choice biases of `before`: they have no gradient, and weight decay would still shrink them."""
+
+    def kept(path: jax.tree_util.KeyPath, old: Array, new: Array) -> Array:
+        return old if path[-1] == CHOICE_BIAS else new
+
+    return jax.tree.map_with_path(kept, before, after)
 
 
 def step_key(config: ModelConfig, train: TrainConfig, step: Int[Array, ""] | int) -> Array | None:
