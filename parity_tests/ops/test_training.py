@@ -10,9 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from models.config import AdamW
-from models.training import Batch, clip_by_global_norm, make_optimizer, next_token_loss, schedule
+from models.config import AdamW, ConfigError, TrainConfig, preset
+from models.training import (
+    Batch,
+    clip_by_global_norm,
+    make_optimizer,
+    next_token_loss,
+    schedule,
+    with_load_balance,
+)
 from models.training.batch import FIELDS
+from models.training.objectives import check_balancing
 
 from . import training_oracles as oracles
 from .bounds import BFLOAT16, DTYPES, FLOAT32, U32, assert_within, float64, roundoff
@@ -47,10 +55,45 @@ def test_batch_leaves_are_named_as_its_fields() -> None:
 )
 def test_next_token_loss_is_the_mean_over_real_targets(seed: int, z_loss: float, segments: list[list[int]]) -> None:
     logits, batch = array(Values.NORMAL, seed, (2, 3, VOCAB)), batch_of(seed, segments)
-    terms = dataclasses.astuple(run_loss(logits, batch, z_loss=z_loss))
+    *terms, load_balance_loss = dataclasses.astuple(run_loss(logits, batch, z_loss=z_loss))
+    assert load_balance_loss is None
     truths = oracles.next_token_loss(float64(logits), np.asarray(batch.targets), np.asarray(segments), z_loss=z_loss)
     for term, truth in zip(terms, truths, strict=True):
         assert_within(term, np.asarray(truth), U32 * 64 * truth, dtype=FLOAT32)
+
+
+@few
+@given(seed=seeds, weight=st.sampled_from([0.01, 1.0]))
+def test_the_load_balance_loss_is_the_mean_over_stacked_and_single_layers(seed: int, weight: float) -> None:
+    terms = run_loss(array(Values.NORMAL, seed, (1, 3, VOCAB)), batch_of(seed, [[1, 1, 0]]), z_loss=0.0)
+    stacked, single = array(Values.NORMAL, seed, (3,)), array(Values.NORMAL, seed + 1, ())
+    added = with_load_balance(terms, {"b/moe/load_balance": stacked, "a/moe/load_balance": single}, weight=weight)
+    values = [[float(single)], [float(value) for value in stacked]]
+    loss, load_balance_loss = oracles.with_load_balance(float(terms.loss), values, weight=weight)
+    size = weight * float(jnp.abs(stacked).sum() + jnp.abs(single))
+    assert added.load_balance_loss is not None
+    assert_within(added.load_balance_loss, np.asarray(load_balance_loss), 8 * U32 * size, dtype=FLOAT32)
+    assert_within(added.loss, np.asarray(loss), 8 * U32 * (size + abs(loss)), dtype=FLOAT32)
+    assert dataclasses.replace(added, loss=terms.loss, load_balance_loss=None) == terms
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "accepted"),
+    [
+        ("llama-tiny", {}, True),
+        ("llama-tiny", {"load_balance_weight": 0.01}, False),
+        ("llama-tiny", {"choice_bias_rate": 0.001}, False),
+        ("mixtral-tiny", {"load_balance_weight": 0.01}, True),
+        ("mixtral-tiny", {"choice_bias_rate": 0.001}, False),
+        ("deepseek3-tiny", {"load_balance_weight": 0.01, "choice_bias_rate": 0.001}, True),
+    ],
+)  # fmt: skip
+def test_balancing_is_refused_where_it_would_do_nothing(name: str, settings: dict[str, float], accepted: bool) -> None:
+    if accepted:
+        check_balancing(preset(name), TrainConfig(**settings))
+    else:
+        with pytest.raises(ConfigError, match="needs a model"):
+            check_balancing(preset(name), TrainConfig(**settings))
 
 
 @pytest.mark.parametrize("z_loss", [0.0, 0.1])

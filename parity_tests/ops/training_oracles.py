@@ -25,6 +25,19 @@ def next_token_loss(
     return (xent_sum + z_loss_sum) / (total_weights + EPSILON), xent_sum, z_loss_sum, total_weights
 
 
+def with_load_balance(loss: float, load_balances: list[list[float]], *, weight: float) -> tuple[float, float]:
+    """`(loss, load_balance_loss)`. Source: Fedus et al., "Switch Transformers", eq. 4: alpha times each layer's loss.
+
+    The mean over the layers stands where that paper has the sum.
+    """
+    total = count = 0.0
+    for layers in load_balances:
+        for value in layers:
+            total += value
+            count += 1.0
+    return loss + weight * total / count, weight * total / count
+
+
 def schedule(optimizer: AdamW, step: int) -> float:
     """Source: Loshchilov and Hutter, "SGDR", eq. 5 without restarts; linear warm-up: Goyal et al., section 2.2."""
     peak, final = optimizer.peak_learning_rate, optimizer.peak_learning_rate * optimizer.final_fraction
