@@ -25,7 +25,8 @@ _TENSOR = ("tensor", "tensor_sequence")
 _HEADS = ("tensor", "tensor_sequence", "autoregressive")
 _FSDP = ("fsdp", "fsdp_transpose", "context", "context_usp_ulysses", "expert")
 
-# In order of precedence. A name occurs twice where a second choice exists: `embed` gives `fsdp_transpose` up to `mlp`.
+# In order of precedence. A name occurs twice where a second choice exists: `embed` gives `fsdp_transpose` up to `mlp`,
+# `embed_moe` to `mlp_moe`.
 DEFAULT_RULES: Rules = (
     ("activation_embed_and_logits_batch", ("data", "stage", "fsdp", "fsdp_transpose", "expert")),
     ("activation_vocab", _TENSOR),
@@ -49,11 +50,21 @@ DEFAULT_RULES: Rules = (
     ("activation_length", _CONTEXT),
     ("activation_norm_length", ("tensor_sequence", "context", "context_usp_ulysses")),
     ("activation_embed", ("tensor",)),
+    ("exp", ("expert",)),
     ("mlp", ("fsdp_transpose", "tensor", "tensor_sequence", "autoregressive")),
+    ("mlp_moe", ("fsdp_transpose", "tensor", "tensor_sequence", "autoregressive")),
     ("embed", _FSDP),
     ("embed", ("fsdp", "context", "context_usp_ulysses", "expert")),
+    ("embed_moe", ("fsdp", "fsdp_transpose", "context", "context_usp_ulysses")),
+    ("embed_moe", ("fsdp", "context", "context_usp_ulysses")),
+    ("kv_lora", _FSDP),
+    ("kv_lora_up_proj", ()),
+    ("q_lora", _FSDP),
+    ("q_lora_up_proj", ()),
     ("norm", ("tensor",)),
     ("layers", ("stage",)),
+    ("dense_layers", ()),
+    ("moe_layers", ()),
     ("cache_heads", ("autoregressive", "tensor", "tensor_sequence")),
     ("cache_batch", ()),
     ("cache_kv", ()),

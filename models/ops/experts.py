@@ -4,10 +4,9 @@ Axes: `B` batch, `T` position, `D` model, `F` hidden, `E` experts, `k` the exper
 in a row, `N` all choices of all tokens.
 """
 
-import dataclasses
 import math
+import typing
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
@@ -16,9 +15,7 @@ from ..config import Moe
 from .mlp import gate
 
 
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Experts:
+class Experts(typing.NamedTuple):
     """The kernels and biases of all experts, in the dtype of the computation."""
 
     wi_0_EDF: Float[Array, "e d f"]

@@ -14,7 +14,10 @@ from ..config import Router, Score
 
 
 class Routing(typing.NamedTuple):
-    """What each token chose, best first (of equals the lower number), and the float32 weights of these experts."""
+    """What each token chose, and the float32 weights of these experts.
+
+    Best first; of equals the lower number, and zero before minus zero.
+    """
 
     weights_BTk: Float[Array, "b t k"]
     chosen_BTk: Int[Array, "b t k"]

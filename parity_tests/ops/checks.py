@@ -24,9 +24,11 @@ def _compiled(op: Op, settings: tuple[tuple[str, object], ...]) -> Op:
     return jax.jit(functools.partial(op, **dict(settings)))
 
 
-def _run(op: Op, *operands: jax.Array | None, **settings: object) -> jax.Array:
-    """The op as it is used, under jit; compiled once per op, settings and shapes."""
-    return _compiled(op, tuple(settings.items()))(*operands)
+def run(op: Op, *operands: object, **settings: object) -> jax.Array:
+    """The op as it is used, under jit; compiled once per op, settings and shapes. A setting may be an array."""
+    arrays = {name: setting for name, setting in settings.items() if isinstance(setting, jax.Array)}
+    fixed = tuple((name, setting) for name, setting in settings.items() if name not in arrays)
+    return _compiled(op, fixed)(*operands, **arrays)
 
 
 def _last(truth: np.ndarray, dtype: jnp.dtype) -> np.ndarray:
@@ -36,7 +38,7 @@ def _last(truth: np.ndarray, dtype: jnp.dtype) -> np.ndarray:
 
 def check_embed(op: Op, tokens: jax.Array, table: jax.Array, dtype: jnp.dtype) -> None:
     """A lookup rounds once and adds nothing: the bits are decided."""
-    out = _run(op, tokens, table, dtype=dtype)
+    out = run(op, tokens, table, dtype=dtype)
     assert out.dtype == dtype
     assert_equal(out, oracles.embed(np.asarray(tokens), rounded(table, dtype)))
 
@@ -45,14 +47,14 @@ def check_unembed(op: Op, x: jax.Array, table: jax.Array) -> None:
     """Inner products of length d, accumulated in float32, table rounded to the dtype of x."""
     x64, table64 = float64(x), rounded(table, x.dtype)
     bound = U32 * (x.shape[-1] + 1) * oracles.unembed(abs(x64), abs(table64))
-    assert_within(_run(op, x, table), oracles.unembed(x64, table64), bound, dtype=FLOAT32)
+    assert_within(run(op, x, table), oracles.unembed(x64, table64), bound, dtype=FLOAT32)
 
 
 def check_head(op: Op, x: jax.Array, kernel: jax.Array) -> None:
     """As `check_unembed`, for the untied head."""
     x64, kernel64 = float64(x), rounded(kernel, x.dtype)
     bound = U32 * (x.shape[-1] + 1) * oracles.head(abs(x64), abs(kernel64))
-    assert_within(_run(op, x, kernel), oracles.head(x64, kernel64), bound, dtype=FLOAT32)
+    assert_within(run(op, x, kernel), oracles.head(x64, kernel64), bound, dtype=FLOAT32)
 
 
 def check_dense(
@@ -63,7 +65,7 @@ def check_dense(
     truth = oracles.dense(*operands, num_contracted=num_contracted)
     magnitude = oracles.dense(*(None if a is None else abs(a) for a in operands), num_contracted=num_contracted)
     count = math.prod(kernel.shape[:num_contracted]) + 1
-    out = _run(op, x, kernel, bias, num_contracted=num_contracted, dtype=dtype)
+    out = run(op, x, kernel, bias, num_contracted=num_contracted, dtype=dtype)
     assert_within(out, truth, (U32 * count + 2 * roundoff(dtype)) * magnitude, dtype=dtype)
 
 
@@ -73,7 +75,7 @@ def check_rms_norm(
     """A sum of d squares, halved in its relative error by the root, one library call, two products."""
     truth = oracles.rms_norm(float64(x), float64(scale), epsilon=epsilon, zero_centered=zero_centered)
     count = (x.shape[-1] + 2) / 2 + LIBRARY + 3
-    out = _run(op, x, scale, epsilon=epsilon, zero_centered=zero_centered, dtype=dtype)
+    out = run(op, x, scale, epsilon=epsilon, zero_centered=zero_centered, dtype=dtype)
     assert_within(out, truth, U32 * count * abs(truth) + _last(truth, dtype), dtype=dtype)
 
 
@@ -93,7 +95,7 @@ def check_layer_norm(
     shift = U32 * (dim + 2) * abs(x64).max(-1, keepdims=True) / deviation
     error = shift * (1 + normed * (1 + shift / 2)) + normed * U32 * ((dim + 2) / 2 + LIBRARY)
     bound = factor * np.minimum(error, 2 * math.sqrt(dim)) + 3 * U32 * (factor * normed + abs(float64(bias)))
-    out = _run(op, x, scale, bias, epsilon=epsilon, zero_centered=zero_centered, dtype=dtype)
+    out = run(op, x, scale, bias, epsilon=epsilon, zero_centered=zero_centered, dtype=dtype)
     assert_within(out, truth, bound + _last(truth, dtype) + roundoff(dtype) * bound, dtype=dtype)
 
 
@@ -109,7 +111,7 @@ def check_rotate(op: Op, x: jax.Array, positions: jax.Array, rope: Rope) -> None
     for first, second in _pairs(turning, rope.interleaved):
         length = np.hypot(x64[..., first], x64[..., second])
         bound[..., first], bound[..., second] = turned * 2 * length, turned * 2 * length
-    out = _run(op, x, positions, rope=rope)
+    out = run(op, x, positions, rope=rope)
     assert_within(out, truth, bound + _last(truth, x.dtype), dtype=x.dtype)
     assert_equal(out[..., turning:], x64[..., turning:])
 
@@ -123,7 +125,7 @@ def _pairs(turning: int, interleaved: bool) -> list[tuple[slice, slice]]:
 
 def check_attention_mask(op: Op, *operands: jax.Array, window: int | None) -> None:
     """Integers and truth values: exact."""
-    out = _run(op, *operands, window=window)
+    out = run(op, *operands, window=window)
     assert out.dtype == jnp.bool_
     assert_equal(out, oracles.attention_mask(*map(np.asarray, operands), window=window))
 
@@ -137,30 +139,32 @@ def check_attend(
     *,
     scale: float,
     soft_cap: float | None,
+    sinks: jax.Array | None = None,
 ) -> None:
     """An error `e` of the logits is a factor up to `exp(2 e)` on the weights; then one weighted sum of s values.
 
     An average never leaves the values' range, whatever the errors: huge logits are held to that.
     """
     q64, k64, v64, mask64 = float64(q), float64(k), float64(v), np.asarray(mask)
-    truth = oracles.attend(q64, k64, v64, mask64, scale=scale, soft_cap=soft_cap)
-    spread = oracles.attend(q64, k64, abs(v64), mask64, scale=scale, soft_cap=soft_cap)
+    settings = {"scale": scale, "soft_cap": soft_cap, "sinks": None if sinks is None else float64(sinks)}
+    truth = oracles.attend(q64, k64, v64, mask64, **settings)
+    spread = oracles.attend(q64, k64, abs(v64), mask64, **settings)
     group = q.shape[2] // k.shape[2]
     sizes = scale * np.einsum("btnh,bsnh->btns", abs(q64), np.repeat(abs(k64), group, axis=2))
     peak = sizes.max(-1)
     logits = U32 * ((q.shape[3] + 2) * peak + LIBRARY * (peak if soft_cap is None else np.minimum(peak, soft_cap)) + 2)
-    weights = np.minimum(np.expm1(np.minimum(2 * logits, 10.0)) + U32 * (LIBRARY + k.shape[1] + 2), 2.0)
+    weights = np.minimum(np.expm1(np.minimum(2 * logits, 10.0)) + U32 * (LIBRARY + k.shape[1] + 3), 2.0)
     relative = weights[..., None] + roundoff(v.dtype) + U32 * (k.shape[1] + 1)
     largest = np.where(mask64.any(-1)[:, :, None, None], abs(v64).max(), 0.0)
     bound = np.where(weights[..., None] < 1.0, relative * spread, 2 * largest)
-    out = _run(op, q, k, v, mask, scale=scale, soft_cap=soft_cap)
+    out = run(op, q, k, v, mask, scale=scale, soft_cap=soft_cap, sinks=sinks)
     assert_within(out, truth, bound + _last(truth, v.dtype) * (1 + relative), dtype=v.dtype)
 
 
 def check_soft_cap(op: Op, x: jax.Array, cap: float) -> None:
     """Two products and a tanh in the dtype of x; tanh never amplifies a relative error."""
     truth = oracles.soft_cap(float64(x), cap)
-    assert_within(_run(op, x, cap=cap), truth, roundoff(x.dtype) * (LIBRARY + 2) * abs(truth), dtype=x.dtype)
+    assert_within(run(op, x, cap=cap), truth, roundoff(x.dtype) * (LIBRARY + 2) * abs(truth), dtype=x.dtype)
 
 
 def _activation_error(x64: np.ndarray) -> np.ndarray:
@@ -172,16 +176,30 @@ def check_activate(op: Op, x: jax.Array, activation: Activation) -> None:
     """Point-wise, in float32, rounded once."""
     truth = oracles.activate(float64(x), activation)
     bound = _activation_error(float64(x)) + _last(truth, x.dtype)
-    assert_within(_run(op, x, activation=activation), truth, bound * (1 + roundoff(x.dtype)), dtype=x.dtype)
+    assert_within(run(op, x, activation=activation), truth, bound * (1 + roundoff(x.dtype)), dtype=x.dtype)
 
 
-def check_gate(op: Op, gate: jax.Array, linear: jax.Array, activation: Activation) -> None:
-    """The activation's error times the linear part, then the product's own rounding."""
-    truth = oracles.gate(float64(gate), float64(linear), activation)
-    bound = _activation_error(float64(gate)) * abs(float64(linear)) + 2 * _last(truth, gate.dtype)
+def check_gate(
+    op: Op,
+    gate: jax.Array,
+    linear: jax.Array,
+    activation: Activation,
+    *,
+    clamp: float | None = None,
+    linear_offset: float = 0.0,
+) -> None:
+    """The activation's error times the linear part, the offset's and the product's own rounding."""
+    settings = {"clamp": clamp, "linear_offset": linear_offset}
+    truth = oracles.gate(float64(gate), float64(linear), activation, **settings)
+    bounded = abs(float64(linear)) if clamp is None else np.minimum(abs(float64(linear)), clamp)
+    factor = bounded + abs(linear_offset)
+    # A gate that the clamp changed is the clamp, and no nonlinearity exceeds its operand.
+    size = abs(float64(gate)) if clamp is None else np.where(float64(gate) > clamp, clamp, abs(float64(gate)))
+    offset = roundoff(gate.dtype) * size * factor * (linear_offset != 0.0)
+    bound = _activation_error(size) * factor + 2 * _last(truth, gate.dtype) + 2 * offset
     # The gate underflows before the product does.
-    lost = 4 * float(jnp.finfo(gate.dtype).tiny) * abs(float64(linear))
-    out = _run(op, gate, linear, activation=activation)
+    lost = 4 * float(jnp.finfo(gate.dtype).tiny) * factor
+    out = run(op, gate, linear, activation=activation, **settings)
     assert_within(out, truth, bound * (1 + roundoff(gate.dtype)) + lost, dtype=gate.dtype)
 
 
@@ -194,7 +212,7 @@ def check_cross_entropy(op: Callable, logits: jax.Array, targets: jax.Array, *, 
     probabilities = np.exp(-shifted) / np.exp(-shifted).sum(-1, keepdims=True)
     log_sum = U32 * ((probabilities * shifted).sum(-1) + logits.shape[-1] + 2 * LIBRARY)
     of_target = U32 * np.take_along_axis(shifted, targets64[:, :, None], -1)[:, :, 0]
-    out = _run(op, logits, targets, z_loss=z_loss)
+    out = run(op, logits, targets, z_loss=z_loss)
     assert_within(out.xent_BT, xent, log_sum + of_target + U32 * 2 * abs(xent), dtype=FLOAT32)
     log_z = abs(oracles.cross_entropy(logits64, targets64, z_loss=1.0)[1]) ** 0.5
     error = log_sum + 2 * U32 * log_z
@@ -204,6 +222,6 @@ def check_cross_entropy(op: Callable, logits: jax.Array, targets: jax.Array, *, 
 
 def check_write_cache(op: Op, cache: jax.Array, new: jax.Array, start: jax.Array) -> None:
     """A copy: exact."""
-    out = _run(op, cache, new, start)
+    out = run(op, cache, new, start)
     assert out.dtype == cache.dtype
     assert_equal(out, oracles.write_cache(float64(cache), float64(new), np.asarray(start)))

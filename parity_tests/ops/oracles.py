@@ -9,7 +9,8 @@ import math
 
 import numpy as np
 
-from models.config import Activation, LinearScaling, Llama3Scaling, Rope, YarnScaling
+from models.config import Activation, LinearScaling, Llama3Scaling, Moe, Rope, Router, Score, YarnScaling
+from models.ops import Experts
 
 
 def embed(tokens: np.ndarray, table: np.ndarray) -> np.ndarray:
@@ -171,9 +172,14 @@ def soft_cap(x: np.ndarray, cap: float) -> np.ndarray:
 
 
 def attend(
-    q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray, *, scale: float, soft_cap: float | None
+    q: np.ndarray, k: np.ndarray, v: np.ndarray, mask: np.ndarray, *, scale: float, soft_cap: float | None,
+    sinks: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Source: Vaswani et al., "Attention Is All You Need", eq. 1; Ainslie et al., "GQA", figure 2."""
+    """A sink is one more key, with a logit of its own and a value of zero.
+
+    Source: Vaswani et al., "Attention Is All You Need", eq. 1; Ainslie et al., "GQA", figure 2; Xiao et al., "Efficient
+    Streaming Language Models with Attention Sinks", section 3.3 (a trained sink).
+    """
     group = q.shape[2] // k.shape[2]
     out = np.zeros((*q.shape[:3], v.shape[3]))
     for b, t, n in np.ndindex(*q.shape[:3]):
@@ -181,7 +187,7 @@ def attend(
         logits = [scale * math.fsum(q[b, t, n, h] * k[b, s, n // group, h] for h in range(q.shape[3])) for s in keys]
         if soft_cap is not None:
             logits = [soft_cap * math.tanh(logit / soft_cap) for logit in logits]
-        weights = _softmax(logits)
+        weights = _softmax(logits if sinks is None else [*logits, float(sinks[n])])[: len(keys)]
         for h in range(v.shape[3]):
             out[b, t, n, h] = math.fsum(w * v[b, s, n // group, h] for w, s in zip(weights, keys, strict=True))
     return out
@@ -193,7 +199,7 @@ def _softmax(logits: list[float]) -> list[float]:
 
 
 def activate(x: np.ndarray, activation: Activation) -> np.ndarray:
-    """Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", section 2: the tanh form of GELU; SiLU."""
+    """Source: Hendrycks and Gimpel, "Gaussian Error Linear Units", section 2: the tanh and sigmoid forms; SiLU."""
     out = np.zeros(x.shape)
     for index in np.ndindex(*x.shape):
         value = float(x[index])
@@ -201,7 +207,7 @@ def activate(x: np.ndarray, activation: Activation) -> np.ndarray:
             inner = math.sqrt(2 / math.pi) * (value + 0.044715 * value * value * value)
             out[index] = 0.5 * value * (1.0 + math.tanh(inner))
         else:
-            out[index] = value * _sigmoid(value)
+            out[index] = value * _sigmoid(1.702 * value if activation is Activation.QUICK_GELU else value)
     return out
 
 
@@ -210,12 +216,16 @@ def _sigmoid(value: float) -> float:
     return 1.0 / (1.0 + math.exp(-value)) if value >= 0 else math.exp(value) / (1.0 + math.exp(value))
 
 
-def gate(gate: np.ndarray, linear: np.ndarray, activation: Activation) -> np.ndarray:
-    """Source: Shazeer, "GLU Variants Improve Transformer", eq. 5 and 6."""
-    activated = activate(gate, activation)
+def gate(
+    gate: np.ndarray, linear: np.ndarray, activation: Activation, *, clamp: float | None = None,
+    linear_offset: float = 0.0,
+) -> np.ndarray:
+    """Source: Shazeer, "GLU Variants Improve Transformer", eq. 5 and 6; bounds and offset as in GPT-OSS."""
+    bound = math.inf if clamp is None else clamp
+    activated = activate(np.vectorize(lambda value: min(value, bound), otypes=[float])(gate), activation)
     out = np.zeros(gate.shape)
     for index in np.ndindex(*gate.shape):
-        out[index] = activated[index] * linear[index]
+        out[index] = activated[index] * (max(min(linear[index], bound), -bound) + linear_offset)
     return out
 
 
@@ -236,3 +246,117 @@ def write_cache(cache: np.ndarray, new: np.ndarray, start: np.ndarray) -> np.nda
     for b, t in np.ndindex(*new.shape[:2]):
         out[b, start[b] + t] = new[b, t]
     return out
+
+
+def route(logits: np.ndarray, choice_bias: np.ndarray | None, router: Router) -> tuple[np.ndarray, np.ndarray]:
+    """Weights and chosen experts of each token, the best first; of equals the first, and zero before minus zero.
+
+    Source: "Mixtral of Experts", section 2.1; "DeepSeek-V2", section 2.2 (groups); "DeepSeek-V3", eq. 12 to 16.
+    """
+    chosen = np.zeros((*logits.shape[:2], router.num_chosen), int)
+    for b, t in np.ndindex(*logits.shape[:2]):
+        merits = merits_of(logits[b, t], choice_bias, router)
+        size = router.num_experts // router.num_groups
+        groups = best(group_merits(merits, router), router.num_chosen_groups)
+        candidates = [e for e in range(router.num_experts) if e // size in groups]
+        chosen[b, t] = [candidates[at] for at in best([merits[e] for e in candidates], router.num_chosen)]
+    return weights_of(logits, chosen, router), chosen
+
+
+def best(values: list[float], count: int) -> list[int]:
+    """Where the largest values are."""
+    ranked = sorted(range(len(values)), key=lambda at: (-values[at], -math.copysign(1.0, values[at]), at))
+    return ranked[:count]
+
+
+def merits_of(logits: np.ndarray, choice_bias: np.ndarray | None, router: Router) -> list[float]:
+    """What one token's choice goes by."""
+    scores = list(logits) if router.score is Score.SOFTMAX_OF_CHOSEN else scores_of(logits, router)
+    if choice_bias is None:
+        return [float(score) for score in scores]
+    return [float(score + bias) for score, bias in zip(scores, choice_bias, strict=True)]
+
+
+def group_merits(merits: list[float], router: Router) -> list[float]:
+    """The sums of each group's best merits."""
+    size = router.num_experts // router.num_groups
+    groups = [sorted(merits[start : start + size], reverse=True) for start in range(0, len(merits), size)]
+    return [math.fsum(group[: router.group_top]) for group in groups]
+
+
+def scores_of(logits: np.ndarray, router: Router) -> list[float]:
+    """One token's scores."""
+    row = [float(logit) for logit in logits]
+    return [_sigmoid(logit) for logit in row] if router.score is Score.SIGMOID else _softmax(row)
+
+
+def weights_of(logits: np.ndarray, chosen: np.ndarray, router: Router) -> np.ndarray:
+    """The weights of experts that are already chosen."""
+    weights = np.zeros(chosen.shape)
+    for b, t in np.ndindex(*chosen.shape[:2]):
+        if router.score is Score.SOFTMAX_OF_CHOSEN:
+            values = _softmax([float(logits[b, t, e]) for e in chosen[b, t]])
+        else:
+            scores = scores_of(logits[b, t], router)
+            values = [scores[e] for e in chosen[b, t]]
+            if router.normalized:
+                values = [value / math.fsum(values) if math.fsum(values) else 0.0 for value in values]
+        weights[b, t] = [router.scale * value for value in values]
+    return weights
+
+
+def load_balance(logits: np.ndarray, chosen: np.ndarray, valid: np.ndarray, router: Router) -> np.ndarray:
+    """Source: "Switch Transformers", eq. 4 to 6; "DeepSeek-V3", eq. 17 to 20, over all tokens instead of a sequence."""
+    tokens = [token for token in np.ndindex(*valid.shape) if valid[token]]
+    total = 0.0
+    for expert in range(router.num_experts):
+        share = sum(list(chosen[token]).count(expert) for token in tokens) / max(len(tokens) * router.num_chosen, 1)
+        scores = [scores_of(logits[token], router) for token in tokens]
+        mean = math.fsum(row[expert] / math.fsum(row) if math.fsum(row) else 0.0 for row in scores)
+        total += router.num_experts * share * mean / max(len(tokens), 1)
+    return np.asarray(total)
+
+
+def expert_counts(chosen: np.ndarray, valid: np.ndarray, num_experts: int) -> np.ndarray:
+    """Source: "DeepSeek-V3", section 2.1.2: the load of each expert."""
+    counts = np.zeros(num_experts)
+    for b, t, j in np.ndindex(*chosen.shape):
+        counts[chosen[b, t, j]] += bool(valid[b, t])
+    return counts
+
+
+def mix_experts(
+    x: np.ndarray, weights: np.ndarray, chosen: np.ndarray, valid: np.ndarray, experts: Experts, moe: Moe
+) -> np.ndarray:
+    """Source: "Outrageously Large Neural Networks", eq. 1; "Switch Transformers", section 2.2 (capacity)."""
+    out = np.zeros(x.shape)
+    for b, t, j in zip(*np.nonzero(taken(chosen, valid, moe)), strict=True):
+        out[b, t] += weights[b, t, j] * _expert(x[b, t][None, None], int(chosen[b, t, j]), experts, moe)[0, 0]
+    return out
+
+
+def taken(chosen: np.ndarray, valid: np.ndarray, moe: Moe) -> np.ndarray:
+    """Which choices an expert still had room for, row by row."""
+    out = np.zeros(chosen.shape, bool)
+    capacity = math.inf
+    if moe.capacity_factor is not None:
+        capacity = math.ceil(math.prod(chosen.shape[1:]) * moe.capacity_factor / moe.router.num_experts)
+    for b in range(chosen.shape[0]):
+        load = [0] * moe.router.num_experts
+        for t, j in np.ndindex(*chosen.shape[1:]):
+            if valid[b, t] and load[chosen[b, t, j]] < capacity:
+                load[chosen[b, t, j]] += 1
+                out[b, t, j] = True
+    return out
+
+
+def _expert(x: np.ndarray, expert: int, experts: Experts, moe: Moe) -> np.ndarray:
+    """One expert's gated MLP."""
+    wi_0, wi_1, wo = experts.wi_0_EDF, experts.wi_1_EDF, experts.wo_EFD
+    biases = [experts.wi_0_bias_EF, experts.wi_1_bias_EF, experts.wo_bias_ED]
+    bias_0, bias_1, bias_o = (None if bias is None else bias[expert] for bias in biases)
+    hidden = gate(
+        dense(x, wi_0[expert], bias_0), dense(x, wi_1[expert], bias_1), moe.activation, clamp=moe.clamp,
+        linear_offset=moe.linear_offset,
+    )  # fmt: skip
+    return dense(hidden, wo[expert], bias_o)

@@ -11,7 +11,7 @@ import pytest
 from models import ops
 from models.config import Activation, LinearScaling, Llama3Scaling, Rope, YarnScaling
 
-from . import checks
+from . import checks, expert_faults
 from .bounds import BFLOAT16, FLOAT32
 from .inputs import Values, array
 
@@ -62,13 +62,21 @@ PROBES: dict[str, Callable[[Callable], None]] = {
     "attend": lambda op: checks.check_attend(
         op, 3 * normal(0, 2, 4, 4, 8), normal(1, 2, 4, 2, 8), normal(2, 2, 4, 2, 8), CAUSAL, **ATTENTION
     ),
+    "attend, sinks": lambda op: checks.check_attend(
+        op, normal(0, 2, 4, 4, 8), normal(1, 2, 4, 2, 8), normal(2, 2, 4, 2, 6), CAUSAL, scale=0.5, soft_cap=None,
+        sinks=normal(3, 4),
+    ),
     "soft_cap": lambda op: checks.check_soft_cap(op, 3 * normal(0, 3, 4), 2.0),
     "activate": lambda op: checks.check_activate(op, normal(0, 3, 4), Activation.GELU),
     "gate": lambda op: checks.check_gate(op, normal(0, 3, 4), normal(1, 3, 4), Activation.SILU),
+    "gate, clamped": lambda op: checks.check_gate(
+        op, normal(0, 3, 4), normal(1, 3, 4), Activation.QUICK_GELU, clamp=0.5, linear_offset=1.0
+    ),
     "cross_entropy": lambda op: checks.check_cross_entropy(op, normal(0, 2, 3, 10) + 20, abs(TOKENS), z_loss=1e-2),
     "write_cache": lambda op: checks.check_write_cache(
         op, normal(0, 2, 5, 2), normal(1, 2, 2, 2), jnp.asarray([0, 3], jnp.int32)
     ),
+    **expert_faults.PROBES,
 }
 
 
@@ -179,8 +187,8 @@ FAULTS: dict[tuple[str, str], Callable] = {
     ("attention_mask", "window forgotten"): lambda *a, window: ops.attention_mask(*a, window=None),
     ("attention_mask", "documents mixed"): lambda *a, window: _mask(*a, window=window, packed=True),
     ("attention_mask", "padding attends"): lambda *a, window: _mask(*a, window=window, padding=True),
-    ("attend", "soft cap missing"): lambda *a, scale, soft_cap: ops.attend(*a, scale=scale, soft_cap=None),
-    ("attend", "scale missing"): lambda *a, scale, soft_cap: ops.attend(*a, scale=1.0, soft_cap=soft_cap),
+    ("attend", "soft cap missing"): lambda *a, **kw: ops.attend(*a, **{**kw, "soft_cap": None}),
+    ("attend", "scale missing"): lambda *a, **kw: ops.attend(*a, **{**kw, "scale": 1.0}),
     ("attend", "mask missing"): lambda q, k, v, mask, **kw: ops.attend(q, k, v, jnp.ones_like(mask), **kw),
     ("attend", "empty rows average"): lambda q, k, v, mask, **kw: ops.attend(
         q, k, v, mask | ~mask.any(-1, keepdims=True), **kw
@@ -190,12 +198,26 @@ FAULTS: dict[tuple[str, str], Callable] = {
         :, :, jnp.asarray([0, 2, 1, 3])
     ],
     ("attend", "in bfloat16"): _in_bfloat16(ops.attend),
+    ("attend, sinks", "no sink"): lambda *a, sinks, **kw: ops.attend(*a, **kw),
+    ("attend, sinks", "other heads' sinks"): lambda *a, sinks, **kw: ops.attend(*a, sinks=sinks[::-1], **kw),
+    ("attend, sinks", "sinks scaled"): lambda *a, sinks, scale, **kw: ops.attend(
+        *a, sinks=scale * sinks, scale=scale, **kw
+    ),
     ("soft_cap", "clipped instead"): lambda x, cap: jnp.clip(x, -cap, cap),
     ("soft_cap", "cap squared"): lambda x, cap: ops.soft_cap(x, cap * cap),
     ("activate", "exact gelu"): lambda x, activation: jax.nn.gelu(x, approximate=False),
     ("activate", "in bfloat16"): lambda x, activation: ops.activate(x.astype(BFLOAT16), activation).astype(FLOAT32),
-    ("gate", "parts swapped"): lambda gate, linear, activation: ops.gate(linear, gate, activation),
-    ("gate", "other activation"): lambda gate, linear, activation: ops.gate(gate, linear, Activation.GELU),
+    ("gate", "parts swapped"): lambda gate, linear, **kw: ops.gate(linear, gate, **kw),
+    ("gate", "other activation"): lambda *a, **kw: ops.gate(*a, **{**kw, "activation": Activation.GELU}),
+    ("gate, clamped", "not clamped"): lambda *a, **kw: ops.gate(*a, **{**kw, "clamp": None}),
+    ("gate, clamped", "no offset"): lambda *a, **kw: ops.gate(*a, **{**kw, "linear_offset": 0.0}),
+    ("gate, clamped", "silu"): lambda *a, **kw: ops.gate(*a, **{**kw, "activation": Activation.SILU}),
+    ("gate, clamped", "gate clamped below too"): lambda gate, linear, clamp, **kw: ops.gate(
+        jnp.maximum(gate, -clamp), linear, clamp=clamp, **kw
+    ),
+    ("gate, clamped", "linear part clamped above alone"): lambda gate, linear, clamp, **kw: ops.gate(
+        jnp.minimum(gate, clamp), jnp.minimum(linear, clamp), **kw
+    ),
     ("cross_entropy", "z-loss added twice"): lambda *a, z_loss: _loss(*a, z_loss=z_loss, add=True),
     ("cross_entropy", "z-loss of shifted logits"): lambda *a, z_loss: _loss(*a, z_loss=z_loss, common=-20.0),
     ("cross_entropy", "target one off"): lambda logits, targets, z_loss: _loss(logits, targets // 2, z_loss=z_loss),
@@ -203,6 +225,7 @@ FAULTS: dict[tuple[str, str], Callable] = {
     ("write_cache", "first row's start for all"): lambda cache, new, start: ops.write_cache(
         cache, new, jnp.broadcast_to(start[:1], start.shape)
     ),
+    **expert_faults.FAULTS,
 }
 
 

@@ -49,14 +49,16 @@ def check_gradients(op: Callable, oracle: Callable, operands: Sequence[jax.Array
         np.testing.assert_allclose(float64(grad), truth, rtol=0, atol=bound, err_msg=f"operand {number}")
 
 
+@pytest.mark.parametrize("with_sinks", [False, True], ids=["plain", "sinks"])
 @pytest.mark.parametrize("soft_cap", [None, 2.0])
-def test_attend_gradients(soft_cap: float | None) -> None:
+def test_attend_gradients(soft_cap: float | None, with_sinks: bool) -> None:
     mask = jnp.asarray([[[1, 0, 0], [1, 1, 0], [0, 0, 0]]], bool)
     settings = {"scale": 0.5, "soft_cap": soft_cap}
-    operands = (normal(0, 1, 3, 4, 2), normal(1, 1, 3, 2, 2), normal(2, 1, 3, 2, 2))
+    operands = [normal(0, 1, 3, 4, 2), normal(1, 1, 3, 2, 2), normal(2, 1, 3, 2, 3)]
+    operands += [normal(3, 4)] if with_sinks else []
     check_gradients(
-        lambda q, k, v: ops.attend(q, k, v, mask, **settings),
-        lambda q, k, v: oracles.attend(q, k, v, np.asarray(mask), **settings),
+        lambda q, k, v, sinks=None: ops.attend(q, k, v, mask, sinks=sinks, **settings),
+        lambda q, k, v, sinks=None: oracles.attend(q, k, v, np.asarray(mask), sinks=sinks, **settings),
         operands,
         count=64,
     )
@@ -104,11 +106,12 @@ def test_cross_entropy_gradients() -> None:
     check_gradients(op, oracle, [normal(0, 1, 3, 5)], count=32)
 
 
+@pytest.mark.parametrize("settings", [{}, {"clamp": 0.5, "linear_offset": 1.0}], ids=["plain", "clamped"])
 @pytest.mark.parametrize("activation", list(Activation))
-def test_gate_gradients(activation: Activation) -> None:
+def test_gate_gradients(activation: Activation, settings: dict) -> None:
     check_gradients(
-        lambda gate, linear: ops.gate(gate, linear, activation),
-        lambda gate, linear: oracles.gate(gate, linear, activation),
+        lambda gate, linear: ops.gate(gate, linear, activation, **settings),
+        lambda gate, linear: oracles.gate(gate, linear, activation, **settings),
         [normal(0, 2, 5), normal(1, 2, 5)],
         count=64,
     )

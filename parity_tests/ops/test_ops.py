@@ -132,15 +132,17 @@ def test_attention_mask_is_causal_in_document_and_window(seed: int, num_queries:
 @few
 @given(
     seed=seeds, kind=values, dtype=dtypes, shape=st.sampled_from(ATTENTION_SHAPES),
-    settings=st.sampled_from([(0.5, None), (1.0, 2.0), (1.0, 50.0)]),
+    settings=st.sampled_from([(0.5, None), (1.0, 2.0), (1.0, 50.0)]), with_sinks=st.booleans(), wider=st.integers(0, 1),
 )
 def test_attend_averages_the_values_of_allowed_keys(
-    seed: int, kind: Values, dtype: jnp.dtype, shape: tuple[int, ...], settings: tuple[float, float | None]
-) -> None:
+    seed: int, kind: Values, dtype: jnp.dtype, shape: tuple[int, ...], settings: tuple[float, float | None],
+    with_sinks: bool, wider: int,
+) -> None:  # fmt: skip
     b, t, s, n, k, h = shape
     q, keys = array(kind, seed, (b, t, n, h), dtype), array(Values.NORMAL, seed + 1, (b, s, k, h), dtype)
-    v, mask = array(kind, seed + 2, (b, s, k, h), dtype), random_mask(seed, (b, t, s))
-    checks.check_attend(ops.attend, q, keys, v, mask, scale=settings[0], soft_cap=settings[1])
+    v, mask = array(kind, seed + 2, (b, s, k, h + wider), dtype), random_mask(seed, (b, t, s))
+    sinks = array(Values.NORMAL, seed + 3, (n,)) if with_sinks else None
+    checks.check_attend(ops.attend, q, keys, v, mask, scale=settings[0], soft_cap=settings[1], sinks=sinks)
 
 
 @few
@@ -151,15 +153,20 @@ def test_soft_cap_is_a_scaled_tanh(seed: int, kind: Values, dtype: jnp.dtype, ca
 
 @few
 @given(seed=seeds, kind=values, dtype=dtypes, activation=st.sampled_from(Activation))
-def test_activate_is_silu_or_tanh_gelu(seed: int, kind: Values, dtype: jnp.dtype, activation: Activation) -> None:
+def test_activate_is_silu_or_a_form_of_gelu(seed: int, kind: Values, dtype: jnp.dtype, activation: Activation) -> None:
     checks.check_activate(ops.activate, array(kind, seed, (3, 4), dtype), activation)
 
 
 @few
-@given(seed=seeds, kind=values, dtype=dtypes, activation=st.sampled_from(Activation))
-def test_gate_multiplies_the_activated_part(seed: int, kind: Values, dtype: jnp.dtype, activation: Activation) -> None:
+@given(
+    seed=seeds, kind=values, dtype=dtypes, activation=st.sampled_from(Activation),
+    settings=st.sampled_from([{}, {"clamp": 0.5, "linear_offset": 1.0}, {"clamp": 2.0}, {"linear_offset": 1.0}]),
+)
+def test_gate_multiplies_the_activated_part(
+    seed: int, kind: Values, dtype: jnp.dtype, activation: Activation, settings: dict
+) -> None:
     gate, linear = array(kind, seed, (3, 4), dtype), array(kind, seed + 1, (3, 4), dtype)
-    checks.check_gate(ops.gate, gate, linear, activation)
+    checks.check_gate(ops.gate, gate, linear, activation, **settings)
 
 
 @few

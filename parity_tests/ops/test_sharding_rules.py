@@ -25,9 +25,10 @@ TENSOR = ("tensor", "tensor_sequence", "autoregressive")
 FSDP = ("fsdp", "fsdp_transpose", "context", "context_usp_ulysses", "expert")
 MLP = ("fsdp_transpose", *TENSOR)
 FSDP_BESIDE_MLP = ("fsdp", "context", "context_usp_ulysses", "expert")
+FSDP_OF_EXPERTS = ("fsdp", "context", "context_usp_ulysses")
 
 # Facts: logical axes and specs of MaxText's parameter trees for llama3.1-8b, gpt3-175b, gemma2-2b and gemma3-4b (whose
-# remainder is not scanned) on a 64-chip mesh.
+# remainder is not scanned), deepseek3-671b, gpt-oss-20b and qwen3-30b-a3b on a 64-chip mesh.
 PUBLISHED = {
     ("norm",): ("tensor",),
     ("norm", "layers"): ("tensor", "stage"),
@@ -47,6 +48,19 @@ PUBLISHED = {
     ("embed", "q_heads", "kv"): (FSDP, TENSOR, None),
     ("embed", "kv_heads", "kv_head_dim"): (FSDP, TENSOR, None),
     ("heads", "kv", "embed"): (TENSOR, None, FSDP),
+    ("exp", "layers", "embed_moe", "mlp_moe"): ("expert", "stage", FSDP_OF_EXPERTS, MLP),
+    ("exp", "moe_layers", "mlp_moe", "embed_moe"): ("expert", None, MLP, FSDP_OF_EXPERTS),
+    ("embed_moe", "moe_layers", None): (("fsdp", "fsdp_transpose", "context", "context_usp_ulysses"), None, None),
+    (None, "layers"): (None, "stage"),
+    (None, "moe_layers"): (None, None),
+    ("exp", "layers", "activation_mlp"): ("expert", "stage", TENSOR[:2]),
+    ("exp", "layers", "activation_embed"): ("expert", "stage", "tensor"),
+    ("embed", "dense_layers", "mlp"): (FSDP_BESIDE_MLP, None, MLP),
+    ("norm", "dense_layers"): ("tensor", None),
+    ("embed", "moe_layers", "kv_lora_up_proj"): (FSDP, None, None),
+    ("embed", "moe_layers", "q_lora_up_proj"): (FSDP, None, None),
+    ("kv_lora", "moe_layers", "kv_heads", "kv_head_dim"): (FSDP, None, TENSOR, None),
+    ("q_lora", "moe_layers", "q_heads", "kv"): (FSDP, None, TENSOR, None),
 }
 
 ACTIVATIONS = {
@@ -73,7 +87,7 @@ ACTIVATIONS = {
 }
 
 
-@pytest.mark.parametrize("axes", [*PUBLISHED, *ACTIVATIONS], ids=lambda axes: "-".join(axes))
+@pytest.mark.parametrize("axes", [*PUBLISHED, *ACTIVATIONS], ids=lambda axes: "-".join(map(str, axes)))
 def test_rules_give_the_published_spec(axes: tuple[str, ...]) -> None:
     assert resolve(axes, DEFAULT_RULES, EVERY_AXIS) == PartitionSpec(*(PUBLISHED | ACTIVATIONS)[axes])
 
@@ -84,7 +98,10 @@ def test_llama2_shards_its_norms_over_fsdp_however_it_is_run() -> None:
         assert resolve(("norm", "layers"), rules_for(config), EVERY_AXIS) == PartitionSpec("fsdp", "stage")
 
 
-@pytest.mark.parametrize("name", ["llama3.1-8b", "gpt3-175b", "gemma2-2b", "gemma3-4b", "qwen3-0.6b", "olmo3-7b"])
+PLAIN = ["llama3.1-8b", "gpt3-175b", "gemma2-2b", "gemma3-4b", "qwen3-0.6b", "olmo3-7b", "mixtral-8x7b", "gpt-oss-20b"]
+
+
+@pytest.mark.parametrize("name", PLAIN)
 def test_other_published_models_use_the_default_rules(name: str) -> None:
     assert rules_for(preset(name)) is DEFAULT_RULES
 
