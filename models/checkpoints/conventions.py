@@ -5,7 +5,8 @@ Facts, each read in MaxText's sources (2026):
 * Separate query kernels are stored divided by `sqrt(head_dim)`: `layers/attentions.py` (`init_query_w`) folds the
   factor into the initializer, `checkpoint_conversion` folds it into imported weights, and the forward pass multiplies
   by nothing unless `query_pre_attn_scalar` is set, which llama, mistral, gemma and gemma2 never do. So `query_scale` is
-  1 there. Models with a norm or a bias on the query (gemma3, qwen2, qwen3, olmo3) do set it: their kernels are plain.
+  1 there, as for mixtral. Models with a norm or a bias on the query (gemma3, qwen2, qwen3, olmo3, gpt_oss) do set it:
+  their kernels are plain. Latent attention multiplies its query as it runs (`layers/attention_mla.py`): plain, too.
 * gpt3's fused projection is stored plain: `models/gpt3.py` divides the query by `sqrt(head_dim)` as it runs.
 * RMSNorm multiplies by the stored scale (`layers/normalizations.py`, `scale_offset = 0`), so the scales of gemma 1 to
   3, those of query and key included, are stored with their one added. gpt3's LayerNorm adds the one itself
@@ -17,10 +18,17 @@ Facts, each read in MaxText's sources (2026):
 * gpt3, qwen2, qwen3 and olmo3 set `normalize_embedding_logits` to false and scale nothing.
 * The tied head rounds its table to bfloat16 in every dtype (`attend_on_embedding`). That is arithmetic, not a stored
   number: the logits of a tied float32 model differ from MaxText's by that rounding.
-* Unscanned, layers that are modules of their own in a block (gemma3, olmo3) are numbered through: `layers_7` and no
-  blocks (`layers/decoders.py`). gemma2's pairs are blocks there as here.
+* Unscanned, layers that are modules of their own in a block (gemma3, olmo3, gpt_oss) are numbered through: `layers_7`
+  and no blocks (`layers/decoders.py`). gemma2's pairs are blocks there as here.
 * The model whose query and key are normed over all heads (`model_name.startswith("olmo3")` in `layers/attentions.py`)
-  calls its attention `attention` (`models/olmo3.py`), all others `self_attention`.
+  calls its attention `attention` (`models/olmo3.py`); the one with sinks calls it `GptOssAttention`
+  (`models/gpt_oss.py`), all others `self_attention`.
+* A mixture of experts has a name in each model: `MoeBlock_0` (mixtral), `moe_block` (qwen3, which norms query and key),
+  `GptOssMlp` (gpt_oss), and `DeepSeekMoeBlock_0` around `MoeBlock_0` and `shared_experts` (deepseek).
+* A gate has one bias, `gate/bias`, whatever it is for (`GateLogit` in `layers/moe.py`): added to the logits in gpt_oss,
+  to the choice alone in deepseek.
+* The weights of mixtral's and qwen3's experts are the softmax of the chosen logits. That is the softmax of all, divided
+  by the chosen ones' sum, so nothing is stored otherwise.
 """
 
 import dataclasses
@@ -29,7 +37,7 @@ import pathlib
 import typing
 from collections.abc import Callable, Mapping
 
-from ..config import ModelConfig, Projection, QkNorm
+from ..config import LatentAttention, ModelConfig, Projection, QkNorm
 from .store import load
 
 if typing.TYPE_CHECKING:
@@ -53,7 +61,9 @@ class Convention:
 def maxtext_convention(config: ModelConfig) -> Convention:
     """How to read weights that MaxText stored for the model of `config`."""
     attention, norm = config.attention, config.norm
-    if attention.projection is not Projection.FUSED:
+    if isinstance(attention, LatentAttention):
+        norm = dataclasses.replace(norm, zero_centered=False)
+    elif attention.projection is not Projection.FUSED:
         norm = dataclasses.replace(norm, zero_centered=False)
         if attention.qk_norm is None and not attention.qkv_bias:
             attention = dataclasses.replace(attention, query_scale=1.0)
@@ -69,9 +79,23 @@ def maxtext_name(config: ModelConfig, name: str) -> str:
     number = _numbers(config).get(tuple(words[1:3]))
     if number is not None:
         words[1:3] = [f"layers_{number}"]
-    if config.attention.qk_norm is QkNorm.WIDTH:
-        words = ["attention" if word == "self_attention" else word for word in words]
-    return "/".join(words)
+    stored = "/".join([*words, ""])
+    for ours, theirs in _modules(config):
+        stored = stored.replace(f"/{ours}/", f"/{theirs}/")
+    return stored[:-1]
+
+
+def _modules(config: ModelConfig) -> list[tuple[str, str]]:
+    """Our path and MaxText's of what one model calls otherwise than all the others there; inner ones first."""
+    attention = config.attention
+    if isinstance(attention, LatentAttention):
+        shared = ("moe/shared_experts", "DeepSeekMoeBlock_0/shared_experts")
+        return [shared, ("moe", "DeepSeekMoeBlock_0/MoeBlock_0"), ("gate/choice_bias", "gate/bias")]
+    if attention.sinks:
+        return [("self_attention", "GptOssAttention"), ("moe", "GptOssMlp")]
+    if attention.qk_norm is QkNorm.WIDTH:
+        return [("self_attention", "attention")]
+    return [("moe", "MoeBlock_0" if attention.qk_norm is None else "moe_block")]
 
 
 def _numbers(config: ModelConfig) -> dict[tuple[str, ...], int]:

@@ -10,8 +10,9 @@ Canonical names: `params/<parameter>`, `opt_state/0/mu/<parameter>`, `opt_state/
 LINEN is MaxText's to 2026, NNX_NATIVE that of its first NNX runs, FINAL that of later ones: Linen's, with the rest of
 an NNX state under `nnx_aux`. NNX_NATIVE boxes the model's leaves as `{value: array}`, not the optimizer's; NNX_BOXED
 boxes both, NNX_PLAIN none; NNX_INTEGER keeps the decoder's unscanned block 3 under `layers/3`, where all others say
-`layers_3`. The layers inside a block (`decoder/layers/layers_0`, `decoder/layers_remainder/layers_0`) are attributes of
-their own and keep their names in every layout.
+`layers_3`. The layers inside a block (`decoder/layers/layers_0`, `decoder/layers_remainder/layers_0`) and the blocks of
+a model with dense layers first (`decoder/dense_layers_0`, `decoder/moe_layers_0`) are attributes of their own and keep
+their names in every layout.
 """
 
 import dataclasses

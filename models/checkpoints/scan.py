@@ -1,7 +1,8 @@
 """The same weights for scanned and for unscanned layers: whole stacks split along axis 1, or put together again.
 
-Leaves go by name, a train state's as well as bare parameters; no file is touched and no number changes. What no stack
-repeats (the remainder, the embedding, the final norm, counters) passes through.
+With dense layers first there are two stacks (`dense_layers`, `moe_layers`), each split by its own length. Leaves go by
+name, a train state's as well as bare parameters; no file is touched and no number changes. What no stack repeats
+(the remainder, the embedding, the final norm, counters) passes through.
 """
 
 import typing

@@ -16,10 +16,24 @@ def _params(model, seed=0):
     return {name: jax.numpy.array(0.3 * rng.standard_normal(spec.shape), "float32") for name, spec in specs.items()}
 
 
+STORED_PLAIN = (
+    "gpt3-tiny", "qwen2-tiny", "qwen3-tiny", "olmo3-tiny", "qwen3-moe-tiny", "gpt-oss-tiny", "deepseek2-tiny",
+    "deepseek3-tiny",
+)  # fmt: skip
 # What MaxText's checkpoints of a family hold otherwise than ours, from its conversion hooks.
-FOLDS_QUERY_SCALE = ("llama", "mistral", "gemma", "gemma2")
+FOLDS_QUERY_SCALE = ("llama", "mistral", "mixtral", "gemma", "gemma2")
 ADDS_ONE = ("gemma", "gemma2", "gemma3")
-NUMBERS_THROUGH = ("gemma3", "olmo3")
+NUMBERS_THROUGH = ("gemma3", "olmo3", "gpt_oss")
+MODULES = {
+    "olmo3": {"/self_attention/": "/attention/"},
+    "mixtral": {"/moe/": "/MoeBlock_0/"},
+    "qwen3_moe": {"/moe/": "/moe_block/"},
+    "gpt_oss": {"/self_attention/": "/GptOssAttention/", "/moe/": "/GptOssMlp/"},
+    "deepseek": {
+        "/moe/shared_experts/": "/DeepSeekMoeBlock_0/shared_experts/", "/moe/": "/DeepSeekMoeBlock_0/MoeBlock_0/",
+        "/choice_bias": "/bias",
+    },
+}  # fmt: skip
 
 
 def _as_maxtext_stores(model, params):
@@ -37,13 +51,15 @@ def _as_maxtext_stores(model, params):
 
 
 def _maxtext_name(model, name):
-    """Unscanned layers with names of their own are counted through; olmo3's attention has another name."""
+    """Unscanned layers with names of their own are counted through; some models have names of their own for a part."""
     if model.family in NUMBERS_THROUGH and not model.scan_layers and "/layers_" in name:
         decoder, block, layer, *rest = name.split("/")
         block = model.num_blocks if block == "layers_remainder" else int(block.removeprefix("layers_"))
         number = block * len(model.cycle) + int(layer.removeprefix("layers_"))
         name = "/".join([decoder, f"layers_{number}", *rest])
-    return name.replace("/self_attention/", "/attention/") if model.family == "olmo3" else name
+    for ours, theirs in MODULES.get(model.family, {}).items():
+        name = name.replace(ours, theirs)
+    return name
 
 
 def _write(path, params):
@@ -52,7 +68,7 @@ def _write(path, params):
     return path
 
 
-@pytest.mark.parametrize("name", ["llama-tiny", "gemma2-tiny", "gemma3-tiny"])
+@pytest.mark.parametrize("name", ["llama-tiny", "gemma2-tiny", "gemma3-tiny", "mixtral-tiny"])
 def test_weights_in_maxtexts_numbers_are_the_same_model(name, tmp_path):
     model = config(name, num_layers=3, cycle=models.preset(name).cycle[:2], scan_layers=False)
     params, backend = _params(model), models.backend("nnx")
@@ -65,7 +81,7 @@ def test_weights_in_maxtexts_numbers_are_the_same_model(name, tmp_path):
 
 
 @pytest.mark.parametrize("scan", [True, False], ids=["scanned", "unscanned"])
-@pytest.mark.parametrize("name", ["gpt3-tiny", "qwen2-tiny", "qwen3-tiny", "olmo3-tiny"])
+@pytest.mark.parametrize("name", STORED_PLAIN)
 def test_these_are_stored_number_for_number(name, scan, tmp_path):
     model = config(name, scan_layers=scan)
     params = _params(model)
@@ -82,7 +98,7 @@ def test_the_query_scale_is_folded_in_where_nothing_norms_or_shifts_the_query():
     assert folded == {name for name in models.presets() if config(name).family in FOLDS_QUERY_SCALE}
 
 
-@pytest.mark.parametrize("name", ["gemma3-tiny", "olmo3-tiny"])
+@pytest.mark.parametrize("name", ["gemma3-tiny", "olmo3-tiny", "gpt-oss-tiny"])
 def test_unscanned_layers_are_numbered_through_in_maxtext(name):
     model = config(name, scan_layers=False)
     names = [maxtext_name(model, ours) for ours in models.backend("nnx").param_specs(model)]
@@ -90,6 +106,29 @@ def test_unscanned_layers_are_numbered_through_in_maxtext(name):
     blocks = {stored.split("/")[1] for stored in names} - {"decoder_norm", "logits_dense", "embedding"}
     assert blocks == {f"layers_{number}" for number in range(model.num_layers)}
     assert not any("layers_remainder" in stored for stored in names)
+
+
+# lines of MaxText's own parameter trees
+STORED = {
+    ("mixtral-8x7b", "decoder/layers/moe/gate/kernel"): "decoder/layers/MoeBlock_0/gate/kernel",
+    ("qwen3-30b-a3b", "decoder/layers/moe/wi_0"): "decoder/layers/moe_block/wi_0",
+    ("gpt-oss-20b", "decoder/layers/layers_1/moe/gate/bias"): "decoder/layers/layers_1/GptOssMlp/gate/bias",
+    ("gpt-oss-20b", "decoder/layers/layers_0/self_attention/sinks"): "decoder/layers/layers_0/GptOssAttention/sinks",
+    ("deepseek2-16b", "decoder/dense_layers/mlp/wo/kernel"): "decoder/dense_layers/mlp/wo/kernel",
+    ("deepseek3-671b", "decoder/moe_layers/moe/gate/choice_bias"):
+        "decoder/moe_layers/DeepSeekMoeBlock_0/MoeBlock_0/gate/bias",
+    ("kimi-k2-1t", "decoder/moe_layers/moe/shared_experts/wi_1/kernel"):
+        "decoder/moe_layers/DeepSeekMoeBlock_0/shared_experts/wi_1/kernel",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "ours"), STORED)
+def test_mixtures_of_experts_have_the_names_that_maxtext_gives_them(name, ours):
+    model = config(name)
+    names = [maxtext_name(model, parameter) for parameter in models.backend("nnx").param_specs(model)]
+    assert len(set(names)) == len(names)
+    assert maxtext_name(model, ours) == STORED[name, ours]
+    assert STORED[name, ours] in names
 
 
 def test_only_the_meaning_changes_never_the_tree():

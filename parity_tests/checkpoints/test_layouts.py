@@ -12,12 +12,17 @@ NNX = (Layout.NNX_NATIVE, Layout.NNX_INTEGER, Layout.NNX_BOXED, Layout.NNX_PLAIN
 
 WORDS = st.one_of(
     st.sampled_from(
-        ["decoder", "layers", "layers_0", "layers_3", "layers_11", "layers_remainder", "mlp", "wi_0", "2b"]
+        [
+            "decoder", "layers", "layers_0", "layers_3", "layers_11", "layers_remainder", "dense_layers_3",
+            "moe_layers_11", "mlp", "moe", "wi_0", "2b",
+        ]
     ),
     st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True),
 )
-LEAVES = st.sampled_from(["kernel", "bias", "scale", "embedding", "w8", "0"])
-BLOCKS = st.sampled_from(["layers", "layers_3", "layers_11", "layers_remainder"])
+LEAVES = st.sampled_from(["kernel", "bias", "choice_bias", "sinks", "wi_0", "scale", "embedding", "w8", "0"])
+BLOCKS = st.sampled_from(
+    ["layers", "layers_3", "layers_11", "layers_remainder", "dense_layers", "dense_layers_3", "moe_layers_11"]
+)
 IN_BLOCKS = st.tuples(BLOCKS, st.lists(WORDS, max_size=3), LEAVES).map(
     lambda drawn: "/".join(["decoder", drawn[0], *drawn[1], drawn[2]])
 )
@@ -149,6 +154,8 @@ def test_integer_layers_keep_their_numbers():
         ("decoder/layers/layers_5/mlp/wo/kernel", "decoder/layers/layers_5/mlp/wo/kernel"),
         ("decoder/layers_2/layers_5/mlp/wo/kernel", "decoder/layers/2/layers_5/mlp/wo/kernel"),
         ("decoder/layers_remainder/layers_0/mlp/wo/kernel", "decoder/layers_remainder/layers_0/mlp/wo/kernel"),
+        ("decoder/dense_layers_2/mlp/wo/kernel", "decoder/dense_layers_2/mlp/wo/kernel"),
+        ("decoder/moe_layers_2/moe/wo", "decoder/moe_layers_2/moe/wo"),
     ],
 )
 def test_only_the_decoders_own_blocks_become_integers(name, path):

@@ -23,7 +23,8 @@ from .states import STEP, TRAIN, assert_same_bytes, by_name, config, random_stat
 
 TWINS = ("linen", "nnx")
 PRESETS = ("llama-tiny", "gpt3-tiny", "gemma2-tiny")
-NESTED = ("gemma3-tiny", "olmo3-tiny")  # layers with names of their own, and a remainder
+NESTED = ("gemma3-tiny", "olmo3-tiny", "gpt-oss-tiny")  # layers with names of their own, and a remainder
+PREFIXED = "deepseek3-tiny"  # two stacks, and a parameter that no gradient reaches
 
 
 def other(twin):
@@ -67,6 +68,7 @@ def test_bfloat16_weights_come_back_byte_for_byte(twin, tmp_path):
 
 
 WRITTEN = [(name, scan) for name in PRESETS for scan in (True, False)] + [(name, True) for name in NESTED]
+WRITTEN += [(PREFIXED, scan) for scan in (True, False)]
 
 
 @pytest.mark.parametrize(("name", "scan"), WRITTEN)
@@ -179,6 +181,16 @@ def _batch(model, *, rows=2, length=8):
     segments[-1, -3:] = 0
     positions = np.broadcast_to(np.arange(length, dtype=np.int32), (rows, length))
     return Batch(tokens[:, :-1], tokens[:, 1:], positions, segments, segments)
+
+
+@pytest.mark.parametrize("twin", TWINS)
+def test_a_model_with_dense_layers_first_comes_back_in_the_twins_own_layout(twin, tmp_path):
+    model, backend = config(PREFIXED), models.backend(twin)
+    layout = {"linen": Layout.LINEN, "nnx": Layout.NNX_NATIVE}[twin]
+    directory, expected = _saved(tmp_path, twin, model, layout=layout)
+    assert any("/dense_layers/" in name for name in expected)
+    assert "params/decoder/moe_layers/moe/gate/choice_bias" in expected
+    assert_same_bytes(by_name(backend, model, restore(directory, backend=backend, config=model, train=TRAIN)), expected)
 
 
 @pytest.mark.parametrize("scan", [True, False], ids=["scanned", "unscanned"])

@@ -48,6 +48,27 @@ def test_every_block_gets_its_own_slice_and_the_remainder_stays():
     assert all(apart[name] is params[name] for name in kept)
 
 
+def test_two_stacks_are_split_each_by_its_own_length():
+    model = config("deepseek3-tiny")
+    params = _params(model)
+    _, apart = rescan(model, params, scan_layers=False)
+    part = "self_attention/wkv_b/kernel"
+    for stack, length in (("dense_layers", 3), ("moe_layers", 2)):
+        assert {f"decoder/{stack}_{index}/{part}" for index in range(4)} & apart.keys() == {
+            f"decoder/{stack}_{index}/{part}" for index in range(length)
+        }
+        for index in range(length):
+            expected = params[f"decoder/{stack}/{part}"][:, index]
+            np.testing.assert_array_equal(apart[f"decoder/{stack}_{index}/{part}"], expected)
+
+
+def test_another_number_of_dense_layers_is_named():
+    model = config("deepseek3-tiny")
+    other = dataclasses.replace(model, num_layers=4, num_prefix_layers=2)
+    with pytest.raises(CheckpointError, match=r"decoder/dense_layers/.* not 2 blocks on axis 1"):
+        rescan(other, _params(model), scan_layers=False)
+
+
 def test_asking_for_what_it_is_changes_nothing():
     model = config("gemma3-tiny")
     params = _params(model)
@@ -82,6 +103,8 @@ def _rewritten(source, target, model, backend, *, layout):
 
 RUNS = [
     *(("nnx", "gemma3-tiny", layout) for layout in Layout),
+    *(("nnx", "deepseek3-tiny", layout) for layout in (Layout.FINAL, Layout.NNX_INTEGER)),
+    ("linen", "deepseek3-tiny", Layout.LINEN),
     ("linen", "gemma3-tiny", Layout.LINEN), ("linen", "olmo3-tiny", Layout.FINAL),
 ]
 
@@ -95,7 +118,8 @@ def test_a_scanned_run_goes_on_unscanned_in_every_layout(twin, name, layout, tmp
     found = by_name(backend, flat, restore(tmp_path / "b", backend=backend, config=flat, train=TRAIN))
     _, expected = rescan(model, by_name(backend, model, state), scan_layers=False)
     assert_same_bytes(found, expected)
-    assert any(name.startswith("opt_state/0/nu/decoder/layers_1/") for name in found)
+    for stack in flat.stacks:
+        assert any(name.startswith(f"opt_state/0/nu/decoder/{stack.names[-1]}/") for name in found)
 
 
 def _with(params, name, value):

@@ -49,8 +49,8 @@ def test_imports_follow_the_arrows(path):
 
 
 # What one API needs and the other does not: Linen's train state is flax's own class, and NNX carries between its calls
-# what Linen keeps in module fields and variable collections. NNX tells
-# what an optimizer may move by the kind of its variable, Linen by its name.
+# what Linen keeps in module fields and variable collections. A parameter
+# that no optimizer may move is a kind of variable in NNX.
 OWN_CLASSES = {
     "linen": {"Keys"},
     "nnx": {"ChoiceBias", "Context", "ModelStructure", "Output", "TrainStateNNX"},
