@@ -8,9 +8,10 @@ import dataclasses
 import difflib
 import typing
 
-from ..config import ConfigError, DType, ModelConfig, Rope, from_json, to_json
-from .hf_layers import Json, read_layers, write_layers
-from .hf_tables import ARCHITECTURES, FAMILIES, REQUIRED, Architecture, Attribute
+from ..config import ConfigError, DType, Layer, Mlp, ModelConfig, Rope, from_json, to_json
+from .hf_layers import Json, read_dense, read_layers, write_layers
+from .hf_tables import ARCHITECTURES, FAMILIES
+from .hf_words import REQUIRED, Architecture, Attribute
 
 _OF_A_RUN = ("dtype", "dropout_rate", "scan_layers", "remat")
 """Fields that say how a model is run; `config.json` does not hold them."""
@@ -24,7 +25,8 @@ def architecture_of(config: ModelConfig) -> Architecture:
     """
     if config.family not in FAMILIES:
         raise ConfigError("family", config.family, "has no Hugging Face class", f"known: {', '.join(sorted(FAMILIES))}")
-    architecture = FAMILIES[config.family]
+    known = FAMILIES[config.family]
+    architecture = next((one for one in known if one.writes(config)), known[-1])
     ours = _comparable(config)
     theirs = _comparable(config_from_hf(_write(architecture, config)))
     for name, value in ours.items():
@@ -56,20 +58,27 @@ def config_from_hf(attributes: Json) -> ModelConfig:
     _refuse_unknown(architecture, attributes)
     values = {attribute.field: _read(attribute, attributes) for attribute in architecture.attributes}
     data = to_json(_with_layers(architecture, attributes))
+    values |= architecture.derived.read(attributes) if architecture.derived else {}
     for field, value in values.items():
         _assign(data, field, value)
+    if architecture.layers is not None and architecture.layers.dense is not None and data["prefix"] is not None:
+        _assign(data, "prefix.mlp.activation", values["mlp.activation"])
     data["weight_dtype"] = data["dtype"] = _dtype(attributes)
     config = from_json(ModelConfig, data)
-    if config.query_scale == config.attention.head_dim**-0.5:
-        return config.replace(attention=dataclasses.replace(config.attention, query_scale=None))
-    return config
+    plain = config.replace(attention=dataclasses.replace(config.attention, query_scale=None))
+    return plain if plain.query_scale == config.query_scale else config
 
 
 def _with_layers(architecture: Architecture, attributes: Json) -> ModelConfig:
     if architecture.layers is None:
         return architecture.template
     positions, cycle = read_layers(architecture.layers, attributes)
-    return architecture.template.replace(positions=positions, cycle=cycle, num_layers=len(cycle))
+    dense, width = read_dense(architecture.layers, attributes)
+    mlp = architecture.template.mlp
+    prefix = Layer(mlp=Mlp(hidden_dim=width, activation=mlp.activation, gated=True)) if dense else None
+    return architecture.template.replace(
+        positions=positions, cycle=cycle, num_layers=dense + len(cycle), prefix=prefix, num_prefix_layers=dense
+    )
 
 
 def _write(architecture: Architecture, config: ModelConfig) -> dict[str, typing.Any]:
@@ -79,6 +88,7 @@ def _write(architecture: Architecture, config: ModelConfig) -> dict[str, typing.
         "model_type": architecture.model_type,
         "dtype": config.weight_dtype.value,
         **{item.key: _spell(item, _pick(source, item)) for item in architecture.attributes if item.key},
+        **(architecture.derived.write(source) if architecture.derived else {}),
         **(write_layers(architecture.layers, config) if architecture.layers else {}),
     }
 
@@ -144,6 +154,7 @@ def _spell(attribute: Attribute, value: typing.Any) -> typing.Any:
 def _refuse_unknown(architecture: Architecture, keys: Json) -> None:
     known = {attribute.key for attribute in architecture.attributes if attribute.key}
     known |= architecture.layers.known if architecture.layers else set()
+    known |= architecture.derived.keys if architecture.derived else set()
     for key, value in keys.items():
         if key in architecture.fixed:
             allowed = architecture.fixed[key](keys)

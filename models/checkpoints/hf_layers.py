@@ -15,16 +15,21 @@ Json = Mapping[str, typing.Any]
 Types = tuple[str, ...]
 
 FULL, SLIDING = "full_attention", "sliding_attention"
-SIZE = "num_hidden_layers"
+SIZE, DENSE = "num_hidden_layers", "first_k_dense_replace"
 
 
 @dataclasses.dataclass(frozen=True)
 class Layers:
     """How a class chooses its layers. `types`: what an absent `layer_types` means, given the keys and the window.
 
-    `window`: what an absent `sliding_window` means; None if the class reads no such key. `switch`: it counts only
-    under `use_sliding_window`. `listed`: the class reads `layer_types`. `thetas`: the base of each type where
-    `rope_parameters` has an entry for each; else `theta` is everybody's. `keys`: older words that `types` reads.
+    `window`: what an absent `sliding_window` means, 0 being none; None if the class reads no such key. `switch`: it
+    counts only under `use_sliding_window`. `listed`: the class reads `layer_types`. `thetas`: the base of each type
+    where `rope_parameters` has an entry for each; else `theta` is everybody's. `scaling`: what the absence of all
+    rotary words means. `keys`: older words that `types` reads.
+
+    `interleaved`: neighbours turn together, or what the absence of `interleave_key` means. `dense`: what an absent
+    `first_k_dense_replace` means; None if the class reads no such key. `stretched`: `mscale_all_dim` is also in the
+    query's scale.
     """
 
     types: Callable[[Json, int | None], Types] = lambda keys, window: (FULL,) * keys[SIZE]
@@ -35,6 +40,11 @@ class Layers:
     thetas: Mapping[str, float] | None = None
     local_theta: str | None = None
     suffixes: Mapping[str, str] | None = None
+    scaling: Json | None = None
+    interleaved: bool = False
+    interleave_key: str | None = None
+    dense: int | None = None
+    stretched: bool = False
     keys: frozenset[str] = frozenset()
 
     @property
@@ -44,6 +54,8 @@ class Layers:
         words |= {self.local_theta} if self.local_theta else set()
         words |= {"sliding_window"} if self.window is not None else set()
         words |= {"use_sliding_window"} if self.switch else set()
+        words |= {self.interleave_key} if self.interleave_key else set()
+        words |= {DENSE, "intermediate_size"} if self.dense is not None else set()
         return frozenset(words | ({"layer_types"} if self.listed else set()))
 
 
@@ -92,20 +104,70 @@ def write_layers(layers: Layers, config: ModelConfig) -> dict[str, typing.Any]:
         keys["layer_types"] = [FULL if layer.window is None else SLIDING for layer in cycle]
         # What no layer uses has no value, and some classes refuse null.
         keys = {key: value for key, value in keys.items() if value is not None}
+    if layers.interleave_key:
+        keys[layers.interleave_key] = config.positions.interleaved
+    if layers.dense is not None:
+        keys |= _write_dense(config)
     if layers.thetas is None:
-        scaling = _spell_scaling(config.positions)
+        scaling = {**_spell_scaling(config.positions), **(_spell_stretch(config) if layers.stretched else {})}
         keys["rope_theta"] = config.positions.max_timescale
-        return {**keys, "rope_scaling": scaling} if config.positions.scaling else keys
+        return {**keys, "rope_scaling": scaling} if config.positions.scaling or layers.scaling else keys
     local = next((layer.rope or config.positions for layer in cycle if layer.window is not None), None)
     ropes = {FULL: config.positions, SLIDING: local or Rope(layers.thetas[SLIDING])}
     spelled = {kind: {**_spell_scaling(rope), "rope_theta": rope.max_timescale} for kind, rope in ropes.items()}
     return {**keys, "rope_parameters": spelled}
 
 
+def read_dense(layers: Layers, keys: Json) -> tuple[int, int]:
+    """How many layers have an MLP of their own before the first mixture, and its hidden width (0 without one).
+
+    Raises:
+        ConfigError: when no layer is left to be a mixture.
+    """
+    number = 0 if layers.dense is None else keys.get(DENSE, layers.dense)
+    if number == 0:
+        return 0, 0
+    if not isinstance(number, int) or not 0 < number < keys[SIZE]:
+        raise ConfigError(DENSE, number, f"must lie between 0 and {SIZE} = {keys[SIZE]}", "leave one layer to mix")
+    width = keys.get("intermediate_size")
+    if not isinstance(width, int) or width < 1:
+        raise ConfigError("intermediate_size", width, "must be a positive whole number", "set it")
+    return number, width
+
+
+def _write_dense(config: ModelConfig) -> dict[str, typing.Any]:
+    if config.prefix is None:
+        return {DENSE: 0}
+    mlp = config.mlp_of(config.prefix)
+    return {DENSE: config.num_prefix_layers, "intermediate_size": mlp.hidden_dim}
+
+
+def read_stretch(keys: Json) -> float:
+    """DeepSeek's factor on query and key alike, 1 without YaRN or its `mscale_all_dim`."""
+    entry = keys.get("rope_scaling") or keys.get("rope_parameters") or {}
+    if "yarn" not in (entry.get("rope_type"), entry.get("type")) or not entry.get("mscale_all_dim"):
+        return 1.0
+    if entry.get("factor") is None:
+        raise ConfigError("rope_scaling", entry, "needs factor beside mscale_all_dim", "add the key")
+    return _amplitude(entry["factor"], entry["mscale_all_dim"])
+
+
+def _spell_stretch(config: ModelConfig) -> dict[str, float]:
+    """`mscale_all_dim` for the query's scale, as few digits of it as say the same."""
+    attention, scaling = config.attention, config.positions.scaling if isinstance(config.positions, Rope) else None
+    plain = config.replace(attention=dataclasses.replace(attention, query_scale=None)).query_scale
+    if not isinstance(scaling, YarnScaling) or config.query_scale == plain or scaling.factor == 1:
+        return {}
+    scale = (math.sqrt(config.query_scale / plain) - 1.0) / (0.1 * math.log(scaling.factor))
+    found = [round(scale, digits) for digits in range(1, 16)]
+    same = (s for s in found if plain * _amplitude(scaling.factor, s) ** 2 == config.query_scale)
+    return {"mscale_all_dim": next(same, scale)}
+
+
 def _window(layers: Layers, keys: Json) -> int | None:
     if layers.window is None or (layers.switch and not keys.get("use_sliding_window", False)):
         return None
-    window = keys.get("sliding_window", layers.window)
+    window = keys.get("sliding_window", layers.window or None)
     if window is not None and (not isinstance(window, int) or window < 1):
         raise ConfigError("sliding_window", window, "must be a positive whole number", "set how many keys are seen")
     return window
@@ -132,7 +194,10 @@ def _flat_rope(layers: Layers, keys: Json) -> Rope:
     if len(given) == 2 and given["rope_scaling"] != given["rope_parameters"]:
         raise ConfigError("rope_scaling", given["rope_scaling"], "is not what rope_parameters says", "keep one of them")
     name = next(iter(given), "rope_parameters")
-    return _read_rope(name, given.get(name, {}), keys.get("rope_theta", layers.theta), keys)
+    absent = layers.scaling if keys.get("rope_parameters") is None and layers.scaling else {}
+    rope = _read_rope(name, given.get(name, absent), keys.get("rope_theta", layers.theta), keys)
+    interleaved = keys.get(layers.interleave_key, layers.interleaved) if layers.interleave_key else layers.interleaved
+    return dataclasses.replace(rope, interleaved=bool(interleaved))
 
 
 def _ropes_by_type(layers: Layers, keys: Json) -> dict[str, Rope]:

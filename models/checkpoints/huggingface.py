@@ -15,11 +15,11 @@ from collections.abc import Iterator, Mapping
 import jax.numpy as jnp
 import numpy as np
 
-from ..config import ModelConfig
+from ..config import LatentAttention, Mlp, ModelConfig, Moe
 from .atomic import new_directory
 from .errors import CheckpointError
 from .hf_config import architecture_of, config_from_hf, config_to_hf
-from .hf_tables import Tensor
+from .hf_words import Tensor
 
 __all__ = ["config_from_hf", "config_to_hf", "load_hf", "params_from_hf", "params_to_hf", "save_hf"]
 
@@ -28,12 +28,23 @@ CONFIG, WEIGHTS, INDEX = "config.json", "model.safetensors", "model.safetensors.
 
 @dataclasses.dataclass(frozen=True)
 class _Leaf:
-    """One canonical parameter and the tensors it is made of: one, or one per block stacked on axis 1."""
+    """One canonical parameter and the tensors it is made of.
+
+    `theirs` has a row for each block (stacked on axis 1 if `stacked`) of one tensor, or of one for each expert
+    (`spread`: stacked on axis 0). `part` is the leaf's index in a tensor that holds two leaves.
+    """
 
     name: str
-    theirs: tuple[str, ...]
+    theirs: tuple[tuple[str, ...], ...]
     arrange: str
-    stacked: bool
+    stacked: bool = False
+    spread: bool = False
+    part: int | None = None
+
+    @property
+    def names(self) -> Iterator[str]:
+        """Every tensor that it is made of."""
+        return (name for names in self.theirs for name in names)
 
 
 def params_from_hf(config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -43,19 +54,27 @@ def params_from_hf(config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> di
         CheckpointError: naming the first tensor that is missing, too many, or of another shape or dtype.
     """
     leaves, sizes = list(_leaves(config)), _sizes(config)
-    expected = {name for leaf in leaves for name in leaf.theirs}
+    unread = architecture_of(config).unread
+    expected = {name for leaf in leaves for name in leaf.names}
     for name in sorted(expected - set(tensors)):
         raise CheckpointError(f"tensor {name}", "is missing", "the config asks for it")
     for name in sorted(set(tensors) - expected):
-        raise CheckpointError(f"tensor {name}", "is not a parameter of this config", "check head and layers")
-    params = {}
+        if unread is None or not name.startswith(unread):
+            raise CheckpointError(f"tensor {name}", "is not a parameter of this config", "check head and layers")
     for leaf in leaves:
-        parts = []
-        for name in leaf.theirs:
+        for name in leaf.names:
             _check(name, tensors[name], _shape(leaf.arrange, sizes), config.weight_dtype.value)
-            parts.append(_rearrange(tensors[name], leaf.arrange, sizes))
-        params[leaf.name] = np.stack(parts, axis=1) if leaf.stacked else parts[0]
-    return params
+    return {leaf.name: _read_leaf(leaf, tensors, sizes) for leaf in leaves}
+
+
+def _read_leaf(leaf: _Leaf, tensors: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> np.ndarray:
+    def piece(name: str) -> np.ndarray:
+        whole = _rearrange(tensors[name], leaf.arrange, sizes)
+        return whole if leaf.part is None else np.ascontiguousarray(whole[leaf.part])
+
+    blocks = [[piece(name) for name in names] for names in leaf.theirs]
+    values = [np.stack(pieces) if leaf.spread else pieces[0] for pieces in blocks]
+    return np.stack(values, axis=1) if leaf.stacked else values[0]
 
 
 def params_to_hf(config: ModelConfig, params: Mapping[str, typing.Any]) -> dict[str, np.ndarray]:
@@ -70,16 +89,31 @@ def params_to_hf(config: ModelConfig, params: Mapping[str, typing.Any]) -> dict[
         raise CheckpointError(f"parameter {name}", "is missing", "the config asks for it")
     for name in sorted(set(params) - expected):
         raise CheckpointError(f"parameter {name}", "has no tensor in the Hugging Face class", "check the config")
-    tensors = {}
+    tensors, halves = {}, {}
     for leaf in leaves:
-        value, back = np.asarray(params[leaf.name]), _inverse(leaf.arrange)
-        shape = _shape(back, sizes)
-        wanted = (shape[0], len(leaf.theirs), *shape[1:]) if leaf.stacked else shape
-        _check(leaf.name, value, wanted, config.weight_dtype.value)
-        parts = np.moveaxis(value, 1, 0) if leaf.stacked else [value]
-        for name, part in zip(leaf.theirs, parts, strict=True):
-            tensors[name] = np.ascontiguousarray(_rearrange(part, back, sizes))
+        back = _inverse(leaf.arrange)
+        for name, piece in _pieces(leaf, np.asarray(params[leaf.name]), sizes, config.weight_dtype.value):
+            if leaf.part is not None:
+                halves.setdefault(name, {})[leaf.part] = piece
+                if len(halves[name]) < sizes["G"]:
+                    continue
+                found = halves.pop(name)
+                piece = np.stack([found[part] for part in sorted(found)])
+            tensors[name] = np.ascontiguousarray(_rearrange(piece, back, sizes))
     return tensors
+
+
+def _pieces(
+    leaf: _Leaf, value: np.ndarray, sizes: Mapping[str, int], dtype: str
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Each of its tensors' names with what the leaf holds of it."""
+    shape = _shape(_inverse(leaf.arrange), sizes)
+    shape = shape if leaf.part is None else shape[1:]
+    shape = (sizes["E"], *shape) if leaf.spread else shape
+    _check(leaf.name, value, (shape[0], len(leaf.theirs), *shape[1:]) if leaf.stacked else shape, dtype)
+    blocks = np.moveaxis(value, 1, 0) if leaf.stacked else [value]
+    for names, block in zip(leaf.theirs, blocks, strict=True):
+        yield from zip(names, block if leaf.spread else [block], strict=True)
 
 
 def load_hf(
@@ -127,33 +161,51 @@ def _leaves(config: ModelConfig) -> Iterator[_Leaf]:
         if "{i}" in tensor.theirs:
             yield from _layer_leaves(config, tensor)
         else:
-            yield _Leaf(tensor.canonical, (tensor.theirs,), tensor.arrange, stacked=False)
+            yield _Leaf(tensor.canonical, ((tensor.theirs,),), tensor.arrange)
 
 
 def _layer_leaves(config: ModelConfig, tensor: Tensor) -> Iterator[_Leaf]:
-    before = 0
+    before, spread = 0, "{e}" in tensor.theirs
+    experts = range(_sizes(config)["E"] if spread else 1)
     for stack in config.stacks:
         period = len(stack.cycle)
         for place, layer in enumerate(stack.cycle):
+            if tensor.of is not None and not isinstance(config.mlp_of(layer), tensor.of):
+                continue
             name = tensor.canonical.format(s=layer.suffix)
             name = f"{layer.name}/{name}" if layer.name else name
             numbers = (before + block * period + place for block in range(stack.length))
-            theirs = tuple(tensor.theirs.format(i=number) for number in numbers)
+            theirs = tuple(tuple(tensor.theirs.format(i=number, e=e) for e in experts) for number in numbers)
             if stack.scanned:
-                yield _Leaf(f"decoder/{stack.names[0]}/{name}", theirs, tensor.arrange, stacked=True)
+                yield _Leaf(f"decoder/{stack.names[0]}/{name}", theirs, tensor.arrange, True, spread, tensor.part)
                 continue
-            for block, their_name in zip(stack.names, theirs, strict=True):
-                yield _Leaf(f"decoder/{block}/{name}", (their_name,), tensor.arrange, stacked=False)
+            for block, their_names in zip(stack.names, theirs, strict=True):
+                yield _Leaf(f"decoder/{block}/{name}", (their_names,), tensor.arrange, False, spread, tensor.part)
         before += period * stack.length
 
 
 def _sizes(config: ModelConfig) -> dict[str, int]:
-    attention = config.attention
+    """What the letters of the tables stand for; 0 where the model has no such thing."""
+    parts = [config.mlp_of(layer) for stack in config.stacks for layer in stack.cycle]
+    dense = next((part for part in parts if isinstance(part, Mlp)), None)
+    moe = next((part for part in parts if isinstance(part, Moe)), None)
     return {
-        "V": config.vocab_size, "D": config.embed_dim, "F": config.mlp.hidden_dim, "C": 3,
-        "N": attention.num_heads, "K": attention.num_kv_heads, "H": attention.head_dim,
-        "P": getattr(config.positions, "length", 0),
-    }
+        "V": config.vocab_size, "D": config.embed_dim, "F": dense.hidden_dim if dense else 0, "C": 3, "G": 2,
+        "P": getattr(config.positions, "length", 0), "E": moe.router.num_experts if moe else 0,
+        "M": moe.hidden_dim if moe else 0, "S": (moe.shared_hidden_dim or 0) if moe else 0,
+        **_head_sizes(config),
+    }  # fmt: skip
+
+
+def _head_sizes(config: ModelConfig) -> dict[str, int]:
+    attention = config.attention
+    if not isinstance(attention, LatentAttention):
+        return {"N": attention.num_heads, "K": attention.num_kv_heads, "H": attention.head_dim}
+    rank, nope, rope, value = attention.kv_rank, attention.nope_dim, attention.rope_dim, attention.value_dim
+    return {
+        "N": attention.num_heads, "H": nope + rope, "R": rank, "A": rank + rope, "Q": attention.query_rank or 0,
+        "U": value, "B": nope + value,
+    }  # fmt: skip
 
 
 def _axes(side: str) -> list[str]:
