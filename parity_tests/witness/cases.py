@@ -45,6 +45,20 @@ def _rotary(model_type: str, **changes: typing.Any) -> Attributes:
     }
 
 
+_LATENT_ROPE = {"rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 64}
+
+
+def _latent(model_type: str, **changes: typing.Any) -> Attributes:
+    """One of DeepSeek's, with a value that is not as wide as a key."""
+    return {
+        "model_type": model_type, "vocab_size": 64, "hidden_size": 32, "num_hidden_layers": 4,
+        "num_attention_heads": 4, "num_key_value_heads": 4, "intermediate_size": 48, "moe_intermediate_size": 10,
+        "num_experts_per_tok": 3, "kv_lora_rank": 16, "q_lora_rank": 20, "qk_nope_head_dim": 12, "qk_rope_head_dim": 8,
+        "v_head_dim": 10, "rms_norm_eps": 1e-6, "rope_theta": 10_000.0, "max_position_embeddings": 512,
+        "tie_word_embeddings": False, **_NO_SPECIAL_TOKENS, **changes,
+    }
+
+
 def _without(attributes: Attributes, *keys: str) -> Attributes:
     return {key: value for key, value in attributes.items() if key not in keys}
 
@@ -97,9 +111,37 @@ RECORDED: dict[str, Attributes] = {
         "n_positions": 512, "activation_function": "gelu_new", "layer_norm_epsilon": 1e-5, "tie_word_embeddings": True,
         **_NO_SPECIAL_TOKENS,
     },
+    "mixtral": _rotary(
+        "mixtral", hidden_size=40, head_dim=12, intermediate_size=20, sliding_window=24, num_local_experts=5,
+        num_experts_per_tok=2, tie_word_embeddings=False,
+    ),
+    "qwen3_moe": _rotary(
+        "qwen3_moe", hidden_size=40, head_dim=12, moe_intermediate_size=14, num_experts=8, num_experts_per_tok=3,
+        norm_topk_prob=True, tie_word_embeddings=True,
+    ),
+    "gpt_oss": _rotary(
+        "gpt_oss", hidden_size=32, num_hidden_layers=5, head_dim=12, intermediate_size=16, sliding_window=24,
+        num_local_experts=4, num_experts_per_tok=2, swiglu_limit=1.5, rope_theta=150_000.0, tie_word_embeddings=False,
+        rope_scaling={
+            "rope_type": "yarn", "factor": 8.0, "truncate": False, "original_max_position_embeddings": 64,
+        },
+    ),
+    "deepseek_v2": _latent(
+        "deepseek_v2", q_lora_rank=None, num_hidden_layers=4, first_k_dense_replace=1, n_routed_experts=8, n_group=4,
+        topk_group=2, topk_method="group_limited_greedy", n_shared_experts=2, routed_scaling_factor=1.5,
+        rope_scaling={**_LATENT_ROPE, "mscale": 0.707, "mscale_all_dim": 0.707},
+    ),
+    "deepseek_v3": _latent(
+        "deepseek_v3", num_hidden_layers=5, first_k_dense_replace=2, n_routed_experts=9, n_group=3, topk_group=2,
+        n_shared_experts=1, routed_scaling_factor=2.5, norm_topk_prob=True, rope_interleave=True,
+        rope_scaling={**_LATENT_ROPE, "mscale": 1.0, "mscale_all_dim": 0.8},
+    ),
 }
 """By name: the `config.json` of each recorded model."""
-MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "olmo3", "gemma", "gemma2", "gemma3_text", "gpt2")
+MODEL_TYPES = (
+    "llama", "mistral", "qwen2", "qwen3", "olmo3", "gemma", "gemma2", "gemma3_text", "gpt2", "mixtral", "qwen3_moe",
+    "gpt_oss", "deepseek_v2", "deepseek_v3",
+)
 """What the live run draws models of."""
 
 
@@ -122,6 +164,8 @@ def random_attributes(model_type: str, seed: int) -> Attributes:
             "activation_function": pick("gelu_new", "gelu_pytorch_tanh"), "tie_word_embeddings": pick(True, False),
             **_NO_SPECIAL_TOKENS,
         }
+    if model_type in _LATENT_TRAITS:
+        return _random_latent(model_type, pick, vocab_size=vocab, hidden_size=width, num_attention_heads=heads[0])
     rotary = _rotary(
         model_type, vocab_size=vocab, hidden_size=width, num_hidden_layers=layers, num_attention_heads=heads[0],
         num_key_value_heads=heads[1], head_dim=pick(6, 8, 12, 20), intermediate_size=hidden,
@@ -217,9 +261,59 @@ def _gemma3(pick: Pick) -> Attributes:
     }
 
 
+def _mixtral(pick: Pick) -> Attributes:
+    experts, chosen = pick((1, 1), (4, 2), (5, 3), (8, 2))
+    return {
+        **_mistral(pick), "hidden_act": pick("silu", "gelu_pytorch_tanh"), "num_local_experts": experts,
+        "num_experts_per_tok": chosen,
+    }
+
+
+def _qwen3_moe(pick: Pick) -> Attributes:
+    experts, chosen = pick((4, 4), (4, 2), (5, 3), (8, 2))
+    return {
+        "num_experts": experts, "num_experts_per_tok": chosen, "moe_intermediate_size": pick(8, 20),
+        "norm_topk_prob": pick(True, False), "attention_bias": pick(True, False), "rope_scaling": _scaling(pick),
+        "use_sliding_window": pick(True, False), "sliding_window": pick(2, 7, 31), "max_window_layers": 1,
+    }
+
+
+def _gpt_oss(pick: Pick) -> Attributes:
+    layers = pick(1, 2, 3, 5)
+    types = [pick("sliding_attention", "full_attention") for _ in range(layers)]
+    experts, chosen = pick((4, 4), (4, 2), (5, 3), (8, 2))
+    return {
+        "num_hidden_layers": layers, "layer_types": pick(None, types), "sliding_window": pick(2, 7, 31),
+        "num_local_experts": experts, "num_experts_per_tok": chosen, "swiglu_limit": pick(0.7, 2.0, 7.0),
+        "attention_bias": pick(True, False), "rope_scaling": _scaling(pick),
+    }
+
+
+def _random_latent(model_type: str, pick: Pick, **sizes: int) -> Attributes:
+    layers = pick(1, 2, 3, 4)
+    experts, groups, kept, chosen = pick((4, 2, 1, 2), (6, 3, 2, 3), (8, 2, 2, 5), (9, 3, 2, 2), (5, 1, 1, 2))
+    yarn = {"rope_type": "yarn", "factor": pick(2.0, 6.5), "original_max_position_embeddings": pick(16, 40)}
+    both = {"mscale": 1.0, "mscale_all_dim": pick(0.5, 1.0)}
+    scaling = pick(None, yarn, {**yarn, **both}, {**yarn, "mscale_all_dim": 0.7})
+    return _latent(
+        model_type, num_hidden_layers=layers, num_key_value_heads=sizes["num_attention_heads"], n_group=groups,
+        topk_group=kept, num_experts_per_tok=chosen, n_routed_experts=experts, q_lora_rank=pick(None, 12),
+        kv_lora_rank=pick(8, 20), qk_nope_head_dim=pick(6, 10), qk_rope_head_dim=pick(4, 8), v_head_dim=pick(6, 14),
+        first_k_dense_replace=pick(0, layers - 1), moe_intermediate_size=pick(8, 20), intermediate_size=pick(32, 56),
+        n_shared_experts=pick(1, 2), routed_scaling_factor=pick(1.0, 2.5), rope_scaling=scaling,
+        rope_theta=pick(100.0, 10_000.0, 500_000.0), tie_word_embeddings=pick(True, False),
+        max_position_embeddings=128, **_LATENT_TRAITS[model_type](pick), **sizes,
+    )
+
+
+_LATENT_TRAITS: dict[str, typing.Callable[[Pick], Attributes]] = {
+    "deepseek_v2": lambda pick: {"topk_method": pick("greedy", "group_limited_greedy")},
+    "deepseek_v3": lambda pick: {"norm_topk_prob": pick(True, False), "rope_interleave": pick(True, False)},
+}
+
 _TRAITS: dict[str, typing.Callable[[Pick], Attributes]] = {
     "llama": _llama, "mistral": _mistral, "qwen2": _qwen, "qwen3": _qwen3, "olmo3": _olmo3, "gemma": _gemma,
-    "gemma2": _gemma2, "gemma3_text": _gemma3,
+    "gemma2": _gemma2, "gemma3_text": _gemma3, "mixtral": _mixtral, "qwen3_moe": _qwen3_moe, "gpt_oss": _gpt_oss,
 }
 """What a model of each type has besides the sizes."""
 

@@ -21,6 +21,8 @@ GAIN = 1.2
 """Standard deviation of a projection's output for a normed input: attention logits then spread over several units."""
 RANK_1_SPREAD = 0.3
 """How far norm scales and biases are moved from the ones and zeros they start as."""
+CHOICE_SPREAD = 0.1
+"""Of the bias on a choice among scores between 0 and 1: enough to change it, too little to make it."""
 ROW_SCALES = (0.03, 1.0)
 """Embedding rows differ in length this much, so that some inputs of the first norm are small enough to feel epsilon."""
 
@@ -45,7 +47,7 @@ def _lift(value: typing.Any) -> typing.Any:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """Weights by their Hugging Face names, and logits `[valid positions, vocabulary]` of three runs.
+    """Weights by their names in Hugging Face's files, and logits `[valid positions, vocabulary]` of three runs.
 
     `plain64` is the model merely cast to float64; it shows what the float32 left inside is worth. `gradients` are the
     loss's by every weight in float64, `gradients32` those of the float32 run.
@@ -63,7 +65,7 @@ def run(attributes: dict[str, typing.Any], batch: Batch, *, seed: int) -> Run:
     """Draws every parameter anew and runs the model, eager attention, with the batch's right padding masked."""
     model = _build(attributes)
     tensors = _redraw(model, np.random.default_rng(seed))
-    float32, gradients32 = _logits(model, batch), _gradients(model, batch)
+    float32, gradients32 = _logits(model, batch), _as_in_files(model, _gradients(model, batch))
     plain64 = _logits(model.double(), batch)
     torch.set_default_dtype(torch.float64)
     try:
@@ -73,7 +75,7 @@ def run(attributes: dict[str, typing.Any], batch: Batch, *, seed: int) -> Run:
             truth, gradients = _logits(lifted, batch), _gradients(lifted, batch)
     finally:
         torch.set_default_dtype(torch.float32)
-    return Run(tensors, truth, float32, plain64, gradients, gradients32)
+    return Run(_as_in_files(model, tensors), truth, float32, plain64, _as_in_files(model, gradients), gradients32)
 
 
 def versions() -> dict[str, str]:
@@ -81,38 +83,65 @@ def versions() -> dict[str, str]:
     return {"torch": torch.__version__, "transformers": transformers.__version__, "numpy": np.__version__}
 
 
+def filed(model: torch.nn.Module) -> dict[str, np.ndarray]:
+    """Every weight of a model by its name in the files."""
+    return _as_in_files(model, {name: value.detach().numpy() for name, value in _weights(model).items()})
+
+
 def _build(attributes: dict[str, typing.Any]) -> torch.nn.Module:
     config = transformers.AutoConfig.for_model(**{key: value for key, value in attributes.items() if key != "dtype"})
     model = transformers.AutoModelForCausalLM.from_config(config, attn_implementation="eager")
+    model.set_experts_implementation("eager")  # the default's kernel knows no float64
     return model.eval()
 
 
 def _redraw(model: torch.nn.Module, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """New values for every parameter the model owns; a tied head is one parameter under its first name."""
-    tensors = {}
+    """New values for every weight the model owns; a tied head is one parameter under its first name."""
+    tensors, weights = {}, _weights(model)
     for module_name, module in model.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
+        owned = (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False))
+        for name, value in owned:
             full_name = f"{module_name}.{name}"
-            if full_name not in dict(model.named_parameters()):
-                continue
-            tensors[full_name] = _draw(module, parameter.detach().numpy(), rng).astype(np.float32)
+            if full_name in weights:
+                tensors[full_name] = _draw(module, name, value.detach().numpy(), rng).astype(np.float32)
     _assign(model, tensors)
     return tensors
 
 
-def _draw(module: torch.nn.Module, start: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """All that the model stores: its parameters, and a bias that no gradient reaches (DeepSeek-V3's of the choice)."""
+    stored = {name: value for name, value in model.named_buffers() if name in model.state_dict()}
+    return {**dict(model.named_parameters()), **stored}
+
+
+def _draw(module: torch.nn.Module, name: str, start: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     normal = rng.standard_normal(start.shape)
-    if start.ndim == 1:
-        return start + RANK_1_SPREAD * normal
+    if name == "e_score_correction_bias":
+        return CHOICE_SPREAD * normal
+    if start.ndim == 1 or name.endswith("_bias"):
+        return np.round(start) + RANK_1_SPREAD * normal  # sinks start as small random numbers
     if isinstance(module, torch.nn.Embedding):
         low, high = np.log(ROW_SCALES)
         return normal * np.exp(rng.uniform(low, high, size=(start.shape[0], 1)))
-    fan_in = start.shape[1] if isinstance(module, torch.nn.Linear) else start.shape[0]
-    return GAIN * normal / np.sqrt(fan_in)
+    return GAIN * normal / np.sqrt(start.shape[_contracted(module, start.ndim)])
+
+
+def _contracted(module: torch.nn.Module, rank: int) -> int:
+    """The axis that a kernel sums over: the last, but for GPT-2's and for GPT-OSS's experts."""
+    if isinstance(module, transformers.pytorch_utils.Conv1D):
+        return 0
+    return 1 if getattr(module, "is_transposed", False) else rank - 1
+
+
+def _as_in_files(model: torch.nn.Module, tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """By the names, and cut up as, the class writes them to files: it fuses experts only in memory."""
+    loaded = {name: torch.from_numpy(value) for name, value in tensors.items()}
+    written = transformers.core_model_loading.revert_weight_conversion(model, loaded)
+    return {name: np.ascontiguousarray(value.numpy()) for name, value in written.items()}
 
 
 def _assign(model: torch.nn.Module, tensors: dict[str, np.ndarray]) -> None:
-    parameters = dict(model.named_parameters())
+    parameters = _weights(model)
     if set(parameters) != set(tensors):
         raise AssertionError(f"parameters left as they were: {sorted(set(parameters) ^ set(tensors))}")
     with torch.no_grad():
@@ -135,4 +164,6 @@ def _gradients(model: torch.nn.Module, batch: Batch) -> dict[str, np.ndarray]:
     labels = torch.where(mask.bool(), tokens, -100)
     model.zero_grad()
     model(input_ids=tokens, attention_mask=mask, labels=labels, use_cache=False).loss.backward()
-    return {name: parameter.grad.numpy().copy() for name, parameter in model.named_parameters()}
+    none = {name: torch.zeros_like(value) for name, value in _weights(model).items()}
+    found = {name: parameter.grad for name, parameter in model.named_parameters()}
+    return {name: value.numpy().copy() for name, value in {**none, **found}.items()}
