@@ -16,7 +16,9 @@ import typer
 
 from .config import (
     AdamW,
+    Attention,
     ConfigError,
+    LatentAttention,
     LearnedPositions,
     ModelConfig,
     TrainConfig,
@@ -107,15 +109,21 @@ def list_presets() -> None:
     for column in ("preset", "family", "layers", "width", "heads", "vocab", "parameters"):
         table.add_column(column, no_wrap=True, justify="left" if column in ("preset", "family") else "right")
     for name, config in presets().items():
-        heads = f"{config.attention.num_heads}/{config.attention.num_kv_heads} x {config.attention.head_dim}"
         table.add_row(
-            name, config.family, str(config.num_layers), f"{config.embed_dim:,}", heads, f"{config.vocab_size:,}",
-            f"{_num_parameters(config):,}",
+            name, config.family, str(config.num_layers), f"{config.embed_dim:,}", _heads(config.attention),
+            f"{config.vocab_size:,}", f"{_num_parameters(config):,}",
         )
     console = rich.console.Console()
     # A pipe counts as 80 columns, and a count that is cut short is none.
     whole = console.measure(table, options=console.options.update(width=200)).maximum
     rich.console.Console(width=max(console.width, whole)).print(table)
+
+
+def _heads(attention: Attention | LatentAttention) -> str:
+    """Query heads over key heads, and their width; heads that read one latent vector have keys of their own."""
+    if isinstance(attention, LatentAttention):
+        return f"{attention.num_heads}/{attention.num_heads} x {attention.nope_dim + attention.rope_dim}"
+    return f"{attention.num_heads}/{attention.num_kv_heads} x {attention.head_dim}"
 
 
 def import_hf(

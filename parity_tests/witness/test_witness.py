@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from harness.goldens import read_blob
-from models.config import Layer, LayerNorm, RmsNorm, Rope
+from models.config import Activation, Layer, LayerNorm, RmsNorm, Rope, Score
 
 from .cases import LENGTHS, RECORDED, Batch
 from .ratio import (
@@ -94,6 +94,18 @@ def _scaling(config, **changes):
     return config.replace(positions=dataclasses.replace(config.positions, scaling=scaling))
 
 
+def _moe(config, **changes):
+    return config.replace(mlp=dataclasses.replace(config.mlp, **changes))
+
+
+def _router(config, **changes):
+    return _moe(config, router=dataclasses.replace(config.mlp.router, **changes))
+
+
+def _halved(config):
+    return config.replace(positions=dataclasses.replace(config.positions, interleaved=False))
+
+
 def _unscaled(config):
     return config.replace(positions=dataclasses.replace(config.positions, scaling=None))
 
@@ -148,6 +160,27 @@ FAULTS = {
     ),
     "gpt2, epsilon of another family": ("gpt2", lambda config: config.replace(norm=LayerNorm(1e-6))),
     "gpt2, scale centred on zero": ("gpt2", lambda config: config.replace(norm=LayerNorm(1e-5, True))),
+    "mixtral, weights do not sum to one": ("mixtral", lambda config: _router(config, normalized=False)),
+    "mixtral, a third expert chosen": ("mixtral", lambda config: _router(config, num_chosen=3)),
+    "mixtral, a full expert drops tokens": ("mixtral", lambda config: _moe(config, capacity_factor=1.0)),
+    "qwen3_moe, weights do not sum to one": ("qwen3_moe", lambda config: _router(config, normalized=False)),
+    "gpt_oss, gate not clamped": ("gpt_oss", lambda config: _moe(config, clamp=None)),
+    "gpt_oss, clamp one percent off": ("gpt_oss", lambda config: _moe(config, clamp=1.515)),
+    "gpt_oss, nothing added to the other half": ("gpt_oss", lambda config: _moe(config, linear_offset=0.0)),
+    "gpt_oss, activation of another family": ("gpt_oss", lambda config: _moe(config, activation=Activation.SILU)),
+    "gpt_oss, softmax over all experts": ("gpt_oss", lambda config: _router(config, score=Score.SOFTMAX)),
+    "gpt_oss, dimensions truncated": ("gpt_oss", lambda config: _scaling(config, truncate=True)),
+    "deepseek_v2, any group chosen from": ("deepseek_v2", lambda config: _router(config, num_chosen_groups=4)),
+    "deepseek_v2, weights not scaled": ("deepseek_v2", lambda config: _router(config, scale=1.0)),
+    "deepseek_v2, halves turn together": ("deepseek_v2", _halved),
+    "deepseek_v2, logits not stretched": ("deepseek_v2", lambda config: _attention(config, query_scale=None)),
+    "deepseek_v3, scores from a softmax": ("deepseek_v3", lambda config: _router(config, score=Score.SOFTMAX)),
+    "deepseek_v3, weights do not sum to one": ("deepseek_v3", lambda config: _router(config, normalized=False)),
+    "deepseek_v3, a group is its best expert": ("deepseek_v3", lambda config: _router(config, group_top=1)),
+    "deepseek_v3, rotated parts not stretched apart": (
+        "deepseek_v3",
+        lambda config: _scaling(config, attention_factor=1.0),
+    ),
 }
 
 
@@ -166,6 +199,7 @@ def test_a_fault_in_the_model_is_heard(fault, recording, parity):
     [
         ("llama", lambda config: config.replace(positions=Rope(505_000.0))),
         ("gemma3", lambda config: _layers(config, window=25)),
+        ("deepseek_v3", lambda config: _router(config, scale=2.45)),
     ],
 )
 def test_a_fault_in_the_model_is_heard_in_the_gradients(name, fault, recording):
@@ -187,6 +221,11 @@ SMALL_FAULTS = {
     "gemma2": 1.1e-5,
     "gemma3": 1.1e-6,
     "gpt2": 1.001e-5,
+    "mixtral": 1.1e-6,
+    "qwen3_moe": 1.1e-6,
+    "gpt_oss": 1.1e-6,
+    "deepseek_v2": 1.1e-6,
+    "deepseek_v3": 1.1e-6,
 }
 
 
