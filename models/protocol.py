@@ -75,6 +75,7 @@ class Backend(typing.Protocol):
 
         `hidden_states` is the residual stream [b, t, d] after a layer, with a leading layer axis when scanned. It lies
         where the layer's parts lie: `decoder/layers/layers_0/hidden_states` for a layer with a name of its own.
+        A mixture of experts adds, in its own place, `moe/load_balance` (a scalar) and `moe/expert_counts` [e].
         """
         ...
 

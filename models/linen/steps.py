@@ -7,6 +7,7 @@ import typing
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import linen as nn
 from flax.training.train_state import TrainState
@@ -16,43 +17,46 @@ from ..config import ModelConfig, TrainConfig
 from ..protocol import Metrics, Mode
 from ..sharding import Rules
 from ..training.batch import Batch
-from ..training.objectives import LossTerms, next_token_loss
+from ..training.objectives import LossTerms, check_balancing, next_token_loss, with_load_balance
 from ..training.optimizers import clip_by_global_norm, schedule
 from .model import Transformer
 from .moe import ROUTING
-from .state import Variables
+from .state import Variables, canonical, variables_of
 
 Decode = tuple[Float[Array, "b t v"], Variables]
-CHOICE_BIAS = jax.tree_util.DictKey("choice_bias")
 AdamWState = tuple[optax.ScaleByAdamState, optax.EmptyState, optax.ScaleByScheduleState]
+CHOICE_BIAS, EXPERT_COUNTS, LOAD_BALANCE = "/gate/choice_bias", "/expert_counts", "/load_balance"
 
 
-def _logits(config: ModelConfig, rules: Rules, params: Variables, batch: Batch, key: Array | None) -> Array:
-    """Logits [b, t, v]; dropout is on exactly when there is a key."""
+def _recorded(
+    config: ModelConfig, rules: Rules, params: Variables, batch: Batch, key: Array | None, collections: list[str]
+) -> tuple[Array, Variables]:
+    """Logits [b, t, v] and what the layers sowed to these collections; dropout is on exactly when there is a key."""
     model = Transformer(config, deterministic=key is None)
     rngs = {} if key is None else {"dropout": key}
     with nn.logical_axis_rules(rules):
-        logits_BTV = model.apply(params, batch.inputs, batch.positions, batch.segment_ids, rngs=rngs)
-    return typing.cast(Array, logits_BTV)  # alone, since no collection is mutable
+        inputs = (batch.inputs, batch.positions, batch.segment_ids)
+        return model.apply(params, *inputs, rngs=rngs, mutable=collections)
+
+
+def _logits(config: ModelConfig, rules: Rules, params: Variables, batch: Batch) -> Array:
+    return _recorded(config, rules, params, batch, None, [])[0]
 
 
 def forward(config: ModelConfig, rules: Rules) -> Callable[[Variables, Batch], Array]:
     """`(params, batch) -> logits [b, t, v]`, dropout off."""
 
     def run(params: Variables, batch: Batch) -> Array:
-        return _logits(config, rules, params, batch, None)
+        return _logits(config, rules, params, batch)
 
     return run
 
 
 def intermediates(config: ModelConfig, rules: Rules) -> Callable[[Variables, Batch], tuple[Array, Variables]]:
     """`(params, batch) -> (logits, collections of one-tuples that the layers sowed)`, dropout off."""
-    model = Transformer(config)
 
     def run(params: Variables, batch: Batch) -> tuple[Array, Variables]:
-        with nn.logical_axis_rules(rules):
-            inputs = (batch.inputs, batch.positions, batch.segment_ids)
-            return model.apply(params, *inputs, mutable=["intermediates", ROUTING])
+        return _recorded(config, rules, params, batch, None, ["intermediates", ROUTING])
 
     return run
 
@@ -61,19 +65,42 @@ def loss_and_grads(
     config: ModelConfig, train: TrainConfig, rules: Rules
 ) -> Callable[[Variables, Batch, Array | None], tuple[LossTerms, Variables]]:
     """`(params, batch, key) -> (loss terms, gradients)`; the key is used only when the model has dropout."""
+    gradients = _gradients(config, train, rules)
 
     def run(params: Variables, batch: Batch, key: Array | None) -> tuple[LossTerms, Variables]:
-        dropout_key = _dropout_key(config, key)
-
-        def objective(params: Variables) -> tuple[Float[Array, ""], LossTerms]:
-            logits_BTV = _logits(config, rules, params, batch, dropout_key)
-            terms = next_token_loss(logits_BTV, batch, z_loss=train.z_loss)
-            return terms.loss, terms
-
-        (_, terms), grads = jax.value_and_grad(objective, has_aux=True)(params)
+        terms, grads, _ = gradients(params, batch, key)
         return terms, grads
 
     return run
+
+
+def _gradients(
+    config: ModelConfig, train: TrainConfig, rules: Rules
+) -> Callable[[Variables, Batch, Array | None], tuple[LossTerms, Variables, Variables]]:
+    """`(params, batch, key) -> (loss terms, gradients, what the gates sowed)`; nothing is sown unless it is used."""
+    check_balancing(config, train)
+    collections = [ROUTING] if train.load_balance_weight or train.choice_bias_rate else []
+
+    def run(params: Variables, batch: Batch, key: Array | None) -> tuple[LossTerms, Variables, Variables]:
+        dropout_key = _dropout_key(config, key)
+
+        def objective(params: Variables) -> tuple[Float[Array, ""], tuple[LossTerms, Variables]]:
+            logits_BTV, sown = _recorded(config, rules, params, batch, dropout_key, collections)
+            terms = next_token_loss(logits_BTV, batch, z_loss=train.z_loss)
+            if train.load_balance_weight:
+                terms = with_load_balance(terms, _sown(sown, LOAD_BALANCE), weight=train.load_balance_weight)
+            return terms.loss, (terms, sown)
+
+        (_, (terms, sown)), grads = jax.value_and_grad(objective, has_aux=True)(params)
+        return terms, grads, sown
+
+    return run
+
+
+def _sown(sown: Variables, ending: str) -> dict[str, Array]:
+    """What the layers sowed under a name, by the canonical name of the module that did."""
+    leaves = canonical(sown, ROUTING).items()
+    return {name.removesuffix(ending): value for name, (value,) in leaves if name.endswith(ending)}
 
 
 def _dropout_key(config: ModelConfig, key: Array | None) -> Array | None:
@@ -88,10 +115,10 @@ def train_step(
     config: ModelConfig, train: TrainConfig, rules: Rules
 ) -> Callable[[TrainState, Batch, Array | None], tuple[TrainState, Metrics]]:
     """`(state, batch, rng) -> (state, metrics)`: one optimizer update."""
-    gradients = loss_and_grads(config, train, rules)
+    gradients = _gradients(config, train, rules)
 
     def step(state: TrainState, batch: Batch, rng: Array | None) -> tuple[TrainState, Metrics]:
-        terms, grads = gradients(state.params, batch, rng)
+        terms, grads, sown = gradients(state.params, batch, rng)
         clipped = clip_by_global_norm(grads, train.optimizer.clip_norm)
         by_schedule = typing.cast(AdamWState, state.opt_state)[2]
         metrics = _loss_metrics(terms) | {
@@ -99,18 +126,33 @@ def train_step(
             "learning_rate": schedule(train.optimizer)(by_schedule.count),
         }
         updated = state.apply_gradients(grads=clipped.grads)
-        return updated.replace(params=_with_choice_biases_of(state.params, updated.params)), metrics
+        counts = _sown(sown, EXPERT_COUNTS) if train.choice_bias_rate else {}
+        params = _with_choice_biases(state.params, updated.params, counts, rate=train.choice_bias_rate)
+        return updated.replace(params=params), metrics
 
     return step
 
 
-def _with_choice_biases_of(before: Variables, after: Variables) -> Variables:
-    """`after` with the choice biases of `before`: they have no gradient, and weight decay would still shrink them."""
+def _with_choice_biases(
+    before: Variables, after: Variables, counts: dict[str, Float[Array, "..."]], *, rate: float
+) -> Variables:
+    """`after` with the choice biases of `before`, moved by `rate` towards the experts that had fewer tokens than most.
 
-    def kept(path: jax.tree_util.KeyPath, old: Array, new: Array) -> Array:
-        return old if path[-1] == CHOICE_BIAS else new
+    They have no gradient, and weight decay would still shrink them. `counts` has none at a rate of 0.
 
-    return jax.tree.map_with_path(kept, before, after)
+    Source: DeepSeek-AI, "DeepSeek-V3", section 2.1.2.
+    """
+    leaves = canonical(after)
+    for name, bias in canonical(before).items():
+        if name.endswith(CHOICE_BIAS):
+            leaves[name] = _moved(bias, counts[name.removesuffix(CHOICE_BIAS)], rate) if rate else bias
+    return variables_of(leaves)
+
+
+def _moved(bias: Float[Array, "e ..."], counts: Float[Array, "... e"], rate: float) -> Float[Array, "e ..."]:
+    """A scanned layer's axis is the first of what it sows, and the second of its parameters."""
+    missing = jnp.sign(counts.mean(axis=-1, keepdims=True) - counts)
+    return (bias.astype(jnp.float32) + rate * jnp.moveaxis(missing, -1, 0)).astype(bias.dtype)
 
 
 def step_key(config: ModelConfig, train: TrainConfig, step: Int[Array, ""] | int) -> Array | None:
@@ -122,19 +164,21 @@ def eval_step(config: ModelConfig, train: TrainConfig, rules: Rules) -> Callable
     """`(state, batch) -> metrics`, dropout off."""
 
     def step(state: TrainState, batch: Batch) -> Metrics:
-        logits_BTV = _logits(config, rules, state.params, batch, None)
+        logits_BTV = _logits(config, rules, state.params, batch)
         return _loss_metrics(next_token_loss(logits_BTV, batch, z_loss=train.z_loss))
 
     return step
 
 
 def _loss_metrics(terms: LossTerms) -> Metrics:
-    return {
+    metrics = {
         "loss": terms.loss,
         "xent_sum": terms.xent_sum,
         "z_loss_sum": terms.z_loss_sum,
         "total_weights": terms.total_weights,
     }
+    balance = terms.load_balance_loss
+    return metrics if balance is None else metrics | {"load_balance_loss": balance}
 
 
 def prefill(config: ModelConfig, rules: Rules) -> Callable[[Variables, Variables, Array, Array, Array], Decode]:
@@ -160,6 +204,6 @@ def generate(config: ModelConfig, rules: Rules) -> Callable[[Variables, Variable
     def run(
         params: Variables, cache: Variables, tokens_B1: Int[Array, "b 1"], positions_B1: Int[Array, "b 1"]
     ) -> Decode:
-        return decode(params, cache, tokens_B1, positions_B1, jax.numpy.ones_like(tokens_B1))
+        return decode(params, cache, tokens_B1, positions_B1, jnp.ones_like(tokens_B1))
 
     return run
