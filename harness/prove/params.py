@@ -86,7 +86,7 @@ def _other(value: typing.Any) -> bytes:
         kind = b"E" + _text(type(value).__qualname__)
         _ENCODERS[type(value)] = lambda member: kind + _text(member.name)
         return kind + _text(value.name)
-    if isinstance(value, type) and issubclass(value, np.generic):
+    if isinstance(value, _SCALAR_TYPE) or (isinstance(value, type) and issubclass(value, np.generic)):
         return dtype_token(np.dtype(value))
     if isinstance(value, np.integer):
         return b"i%d;" % int(value)
@@ -114,6 +114,8 @@ def _prng_name(impl: typing.Any) -> str:
     raise Unmodelled("a random number generator that is not one of jax's own")
 
 
+# `jnp.float32` is no type of NumPy's; some primitives keep it as it was given.
+_SCALAR_TYPE = type(jax.numpy.float32)
 _PRNGImpl = type(jax_random.threefry_prng_impl)
 _KNOWN_PRNGS = {
     "threefry2x32": jax_random.threefry_prng_impl,
