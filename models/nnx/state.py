@@ -41,6 +41,19 @@ class TrainStateNNX(nnx.Module):
         self.optimizer.update(self.model, grads, **kwargs)
         nnx.update(self.model, kept)
 
+    def balance(self, sown: Intermediates, rate: float) -> None:
+        """Adds `rate` to the choice bias of each expert that was chosen less often than the mean, and takes it from
+        one chosen more often. `sown` has the counts of each layer, or of each stack of layers.
+        """
+
+        def moved(path: tuple, bias_E: Array) -> Array:
+            counts_E = sown[_canonical(path).removesuffix("gate/choice_bias") + "expert_counts"]
+            direction_E = jnp.sign(counts_E.mean(axis=-1, keepdims=True) - counts_E)
+            # A stack's layers are the first axis of what it sowed, and the second of its parameters.
+            return (bias_E.astype(jnp.float32) + rate * direction_E.T).astype(bias_E.dtype)
+
+        nnx.update(self.model, jax.tree.map_with_path(moved, nnx.state(self.model, ChoiceBias)))
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelStructure:
