@@ -99,6 +99,9 @@ class Program:
         name_input: path of an argument leaf, its argument's position first, to canonical name (or `OneSided`,
             `Converted`, `Stacked`); default joins with `/`. A stacked leaf becomes a tuple of its rows in `args`.
         name_output: the same for a leaf of the result; a lone array has the empty path and the default name `output`.
+        constant: of an output's canonical name, why it is the same whatever the input (a gradient that is meant to be
+            zero), or None. An output that depends on no input is refused without such a reason, and one that has a
+            reason and depends on an input is refused as well.
         sample: `sample(key) -> args` draws valid concrete arguments; needed to execute when `args` are abstract.
         name: how reports call the program; default the function's own name.
     """
@@ -110,6 +113,7 @@ class Program:
         *,
         name_input: Naming | None = None,
         name_output: Naming | None = None,
+        constant: Callable[[str], str | None] = lambda name: None,
         sample: Callable[[jax.Array], Sequence[typing.Any]] | None = None,
         name: str | None = None,
     ):
@@ -123,7 +127,7 @@ class Program:
         self._call, self.args = fn, tuple(args)
         self._whole: dict[Path, Stacked] = {}  # the stacked arguments
         self.name = name or getattr(fn, "__name__", type(fn).__name__)
-        self.sample = sample
+        self.sample, self.constant = sample, constant
         self._name_input = name_input or _join
         self._name_output = name_output or _join
         self._take_apart()

@@ -77,7 +77,8 @@ class Finding:
 class Certificate:
     """What stood behind a verdict: files traced, leaves and elements compared, rules used, leaves left out and why.
 
-    `stacked` maps a row that was compared as a leaf of its own to the array it is a row of.
+    `stacked` maps a row that was compared as a leaf of its own to the array it is a row of, `constants` an output that
+    depends on no input to the reason why it may.
     """
 
     sources: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
@@ -90,6 +91,7 @@ class Certificate:
     draws: int = 0
     conversions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     stacked: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    constants: Mapping[str, str] = dataclasses.field(default_factory=dict)
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 

@@ -334,14 +334,16 @@ def _vacuous_before(a: Program, b: Program) -> str:
 def _vacuous(a: Form, b: Form) -> str:
     for form in (a, b):
         for name, node in form.outputs.items():
-            if not reads_input(node, ("input", "draw") if form.draws_from_inputs else ("input",)):
-                return f"output {name} of {form.program.name} depends on no input"
+            reads = reads_input(node, ("input", "draw") if form.draws_from_inputs else ("input",))
+            if reads == bool(form.program.constant(name)):
+                words = "is declared constant and depends on an input" if reads else "depends on no input"
+                return f"output {name} of {form.program.name} {words}"
     return ""
 
 
 def _certificate(a: Program, b: Program, forms: tuple[Form, Form] | None) -> Certificate:
     leaves = [leaf for leaf in a.outputs if leaf.one_sided is None]
-    one_sided, conversions, stacked = {}, {}, {}
+    one_sided, conversions, stacked, constants = {}, {}, {}, {}
     for name, program in zip(_names(a, b), (a, b), strict=True):
         for what, leaf in [("input", leaf) for leaf in program.inputs] + [("output", leaf) for leaf in program.outputs]:
             place = f"{name}: {what} {'/'.join(leaf.path) or leaf.name}"
@@ -351,6 +353,8 @@ def _certificate(a: Program, b: Program, forms: tuple[Form, Form] | None) -> Cer
                 conversions[place] = f"{leaf.dtype} compared as {leaf.converted}"
             if leaf.row:
                 stacked[f"{name}: {what} {leaf.name}"] = leaf.row
+            if what == "output" and (reason := program.constant(leaf.name)):
+                constants[f"{name}: {what} {leaf.name}"] = reason
     used, ignored, used_rules, files, count = [], [], set(), {}, 0
     for name, form in zip(_names(a, b), forms or (), strict=False):
         for leaf in form.program.inputs:
@@ -365,5 +369,5 @@ def _certificate(a: Program, b: Program, forms: tuple[Form, Form] | None) -> Cer
         sources=files, num_leaves=len(leaves), num_elements=sum(leaf.num_elements for leaf in leaves),
         rules=tuple(sorted(used_rules)), one_sided=one_sided, unmatched_used=tuple(used),
         unmatched_ignored=tuple(ignored), draws=count, conversions=conversions, stacked=stacked,
-        environment=a.trace().environment,
+        constants=constants, environment=a.trace().environment,
     )  # fmt: skip

@@ -216,6 +216,22 @@ def test_an_output_that_depends_on_no_input_is_refused():
     assert "no input" in verdict.reason
 
 
+def test_an_output_that_is_declared_constant_must_be_constant():
+    def held(fn, other):
+        sides = [Program(side, (X,), constant={"b": "meant"}.get) for side in (fn, other)]
+        return prove(*sides)
+
+    zero = held(lambda x: {"a": x * 2, "b": jnp.zeros(3)}, lambda x: {"a": 2 * x, "b": jnp.zeros(3)})
+    assert zero.kind is Kind.PROVED
+    assert zero.certificate is not None
+    assert list(zero.certificate.constants.values()) == ["meant", "meant"]
+    other = held(lambda x: {"a": x * 2, "b": jnp.zeros(3)}, lambda x: {"a": 2 * x, "b": jnp.ones(3)})
+    assert other.kind is Kind.UNDECIDED
+    reads = held(lambda x: {"a": x * 2, "b": x + 1}, lambda x: {"a": 2 * x, "b": 1 + x})
+    assert reads.kind is Kind.UNDECIDED
+    assert "declared constant and depends on an input" in reads.reason
+
+
 def test_a_draw_counts_as_an_input_only_if_its_key_reads_one():
     key = jax.ShapeDtypeStruct((), jax.random.key(0).dtype)
 

@@ -22,6 +22,12 @@ def state_name(layout: Layout, path: tuple[str, ...]) -> NAMED:
     return name
 
 
+def constant(name: str) -> str | None:
+    """Why an output is the same whatever the input: the gradient of what a router's choice alone reads is zero."""
+    is_gradient = name.startswith("grads/") and name.endswith("/gate/choice_bias")
+    return "a choice of experts has no gradient" if is_gradient else None
+
+
 LAYER_AXIS = 1
 
 

@@ -57,6 +57,7 @@ def _finish(parts: Parts, setup: Setup, extent: inputs.Extent, *, mesh: str | No
         parts.args,
         name_input=parts.name_input,
         name_output=parts.name_output,
+        constant=names.constant,
         sample=sample,
         name=name,
     )
