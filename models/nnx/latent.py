@@ -77,14 +77,14 @@ class LatentAttention(nnx.Module):
                 latent = self.q_norm(latent)
             with jax.named_scope("wq_b"):
                 q_BTNH = self.wq_b(latent)
-        nope, rope = q_BTNH[..., : self.attention.nope_dim], q_BTNH[..., self.attention.nope_dim :]
+        nope, rope = jnp.split(q_BTNH, [self.attention.nope_dim], axis=-1)
         return jnp.concatenate([nope, ops.rotate(rope, context.positions, self.rope)], axis=-1)
 
     def _latent(self, x: Float[Array, "b t d"], context: Context) -> tuple[Array, Array]:
         """What the cache holds of each position: the normed latent vector and the rotated key."""
         with jax.named_scope("wkv_a"):
             both = self.wkv_a(x)
-        latent_BTR, rope_key_BTr = both[..., : self.attention.kv_rank], both[..., self.attention.kv_rank :]
+        latent_BTR, rope_key_BTr = jnp.split(both, [self.attention.kv_rank], axis=-1)
         with jax.named_scope("kv_norm"):
             latent_BTR = self.kv_norm(latent_BTR)
         return latent_BTR, ops.rotate(rope_key_BTr[:, :, None], context.positions, self.rope)[:, :, 0]
@@ -93,7 +93,7 @@ class LatentAttention(nnx.Module):
         """The keys and values of all heads."""
         with jax.named_scope("wkv_b"):
             both = self.wkv_b(latent_BSR)
-        nope, v_BSNH = both[..., : self.attention.nope_dim], both[..., self.attention.nope_dim :]
+        nope, v_BSNH = jnp.split(both, [self.attention.nope_dim], axis=-1)
         rope = jnp.broadcast_to(rope_key_BSr[:, :, None], (*nope.shape[:3], rope_key_BSr.shape[-1]))
         k_BSNH = jnp.concatenate([nope, rope], axis=-1)
         return constrain(k_BSNH, KEY_AXES, self.rules), constrain(v_BSNH, KEY_AXES, self.rules)
