@@ -190,12 +190,14 @@ def _shared(keys: Json, number: int, width: int) -> dict[str, typing.Any]:
     return {"mlp.shared_hidden_dim": size_of(size, "n_shared_experts") * size_of(size, "moe_intermediate_size")}
 
 
-def _write_shared(config: ModelConfig) -> dict[str, typing.Any]:
+def _write_both(config: ModelConfig) -> dict[str, typing.Any]:
     shared = getattr(config.mlp, "shared_hidden_dim", None) or 0
     if not shared or shared % config.mlp.hidden_dim:
         rule = f"must be a multiple of mlp.hidden_dim = {config.mlp.hidden_dim} for this Hugging Face class"
         raise ConfigError("mlp.shared_hidden_dim", shared, rule, "set it to the shared experts' joint width")
-    return {"n_shared_experts": shared // config.mlp.hidden_dim, "rms_norm_eps": 1e-6}
+    # The one class takes 128 key heads where the key is absent, and repeats them.
+    heads = {"num_key_value_heads": config.attention.num_heads, "rms_norm_eps": 1e-6}
+    return {"n_shared_experts": shared // config.mlp.hidden_dim, **heads}
 
 
 def _read_v2(keys: Json) -> dict[str, typing.Any]:
@@ -215,7 +217,7 @@ def _write_v2(config: ModelConfig) -> dict[str, typing.Any]:
     router = typing.cast(Moe, config.mlp).router
     grouped = router.num_groups > 1 and "group_limited_greedy"
     return {
-        **_write_shared(config), "n_group": router.num_groups, "topk_group": router.num_chosen_groups,
+        **_write_both(config), "n_group": router.num_groups, "topk_group": router.num_chosen_groups,
         "topk_method": grouped or "greedy",
     }  # fmt: skip
 
@@ -223,6 +225,9 @@ def _write_v2(config: ModelConfig) -> dict[str, typing.Any]:
 def _read_v3(keys: Json) -> dict[str, typing.Any]:
     groups = {"n_group": 8, "topk_group": 4, **keys}
     number = size_of(groups, "n_group")
+    if "num_key_value_heads" not in keys and keys["num_attention_heads"] != 128:
+        rule = f"is 128 when it is absent, and must be num_attention_heads = {keys['num_attention_heads']}"
+        raise ConfigError("num_key_value_heads", None, rule, "write it")
     return {
         **_read_stretch(keys),
         **_shared(keys, 1, 2048),
@@ -235,7 +240,7 @@ def _read_v3(keys: Json) -> dict[str, typing.Any]:
 def _write_v3(config: ModelConfig) -> dict[str, typing.Any]:
     router = typing.cast(Moe, config.mlp).router
     return {
-        **_write_shared(config), "n_group": router.num_groups, "topk_group": router.num_chosen_groups,
+        **_write_both(config), "n_group": router.num_groups, "topk_group": router.num_chosen_groups,
         "num_nextn_predict_layers": 0,
     }  # fmt: skip
 

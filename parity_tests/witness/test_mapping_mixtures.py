@@ -120,11 +120,11 @@ def test_absent_keys_mean_what_they_mean_there(name):
 
 
 def test_the_absent_keys_of_deepseek_mean_what_they_mean_there():
-    sizes = {"vocab_size": 9, "hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 5}
+    sizes = {"vocab_size": 9, "hidden_size": 128, "num_attention_heads": 128, "intermediate_size": 5}
     v2 = config_from_hf({"model_type": "deepseek_v2", **sizes, "num_hidden_layers": 4, "num_experts_per_tok": 6})
     v3 = config_from_hf({"model_type": "deepseek_v3", **sizes, "num_hidden_layers": 4})
     for config in (v2, v3):
-        assert config.attention == LatentAttention(2, 512, 128, 64, 128, 1536)
+        assert config.attention == LatentAttention(128, 512, 128, 64, 128, 1536)
         assert config.positions == Rope(interleaved=True)
         assert not config.tied_head
     assert (v2.num_prefix_layers, v2.mlp.hidden_dim, v2.mlp.shared_hidden_dim) == (0, 1407, 2 * 1407)
@@ -133,6 +133,11 @@ def test_the_absent_keys_of_deepseek_mean_what_they_mean_there():
     assert (router.num_experts, router.num_groups, router.num_chosen_groups, router.group_top) == (256, 8, 4, 2)
     assert (router.num_chosen, router.scale, router.normalized, router.score) == (8, 2.5, True, Score.SIGMOID)
     assert (v2.mlp.router.num_experts, v2.mlp.router.num_groups, v2.mlp.router.scale) == (64, 1, 1.0)
+
+
+def test_key_heads_that_the_class_would_repeat_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"^num_key_value_heads = None: is 128 when it is absent"):
+        config_from_hf(_without(RECORDED["deepseek_v3"], "num_key_value_heads"))
 
 
 def test_kimi_k2_is_deepseek_v3_by_another_name():
