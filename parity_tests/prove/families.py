@@ -251,6 +251,19 @@ CONTRACTIONS = {
     "ragged_dot": of(
         lambda x, w, n: lax.ragged_dot(x, w, n), lambda x, w, n: lax.ragged_dot(x, w, n[::-1]), X, spec(4, 6, 5), N
     ),
+    "ragged_dot gradient": of(
+        jax.grad(lambda x, w, n: (lax.ragged_dot(x, w, n) ** 2).sum(), (0, 1)),
+        jax.grad(lambda x, w, n: (lax.ragged_dot(x, w, n[::-1]) ** 2).sum(), (0, 1)),
+        X,
+        spec(4, 6, 5),
+        N,
+    ),
+    "ragged_dot accumulation": Family(
+        lambda x, w, n: lax.ragged_dot(x, w, n, preferred_element_type=jnp.float32),
+        lambda x, w, n: lax.ragged_dot(x, w, n, preferred_element_type=jnp.dtype(F32)),
+        lambda x, w, n: lax.ragged_dot(x, w, n).astype(F32),
+        (spec(4, 6, dtype=jnp.bfloat16), spec(4, 6, 5, dtype=jnp.bfloat16), N),
+    ),
     "ragged_dot_general": of(
         lambda x, w, n: lax.ragged_dot_general(x, w, n, _RAGGED),
         lambda x, w, n: lax.ragged_dot_general(x * 2, w, n, _RAGGED),
