@@ -19,6 +19,10 @@ from ..sharding import Rules
 from .attention import KEY_AXES, QUERY_AXES, Context, LayerCache, batch_mask, cache_mask
 from .layers import Dense, RmsNorm, constrain
 
+# Whole on every device, as the kernels' ranks are: else the compiler follows the norms' scales and moves the kernels.
+QUERY_LATENT_AXES = ("activation_batch_attn", "activation_length_attn", "q_lora_up_proj")
+LATENT_AXES = ("activation_batch_attn", "activation_length_attn", "kv_lora_up_proj")
+
 
 class LatentAttention(nnx.Module):
     """Self-attention over the batch (`Mode.TRAIN`) or over the cache (`Mode.DECODE`)."""
@@ -72,7 +76,7 @@ class LatentAttention(nnx.Module):
                 q_BTNH = self.query(x)
         else:
             with jax.named_scope("wq_a"):
-                latent = self.wq_a(x)
+                latent = constrain(self.wq_a(x), QUERY_LATENT_AXES, self.rules)
             with jax.named_scope("q_norm"):
                 latent = self.q_norm(latent)
             with jax.named_scope("wq_b"):
@@ -83,7 +87,7 @@ class LatentAttention(nnx.Module):
     def _latent(self, x: Float[Array, "b t d"], context: Context) -> tuple[Array, Array]:
         """What the cache holds of each position: the normed latent vector and the rotated key."""
         with jax.named_scope("wkv_a"):
-            both = self.wkv_a(x)
+            both = constrain(self.wkv_a(x), LATENT_AXES, self.rules)
         latent_BTR, rope_key_BTr = jnp.split(both, [self.attention.kv_rank], axis=-1)
         with jax.named_scope("kv_norm"):
             latent_BTR = self.kv_norm(latent_BTR)
