@@ -15,6 +15,9 @@ from .attention import CACHED_SEGMENTS, KEY, QUERY, cached_mask, own_mask, write
 from .layers import Axes, Dense, RmsNorm, constrain
 
 CACHED = ("cache_batch", "cache_sequence", "cache_kv")
+# A rank is whole on every device. Left open, the compiler would take the split of the norm's scale over to the kernel.
+QUERY_LATENT = ("activation_batch_attn", "activation_length_attn", "q_lora_up_proj")
+LATENT = ("activation_batch_attn", "activation_length_attn", "kv_lora_up_proj")
 
 
 class LatentAttention(nn.Module):
@@ -57,6 +60,7 @@ class LatentAttention(nn.Module):
             q_BTNH = self._dense("query", (dim, *heads), ("embed", "q_heads", "kv"))(x_BTD)
         else:
             q_BTQ = self._dense("wq_a", (dim, rank), ("embed", "q_lora_up_proj"))(x_BTD)
+            q_BTQ = constrain(q_BTQ, QUERY_LATENT)
             q_BTQ = RmsNorm(self.config, name="q_norm")(q_BTQ)
             q_BTNH = self._dense("wq_b", (rank, *heads), ("q_lora", "q_heads", "kv"))(q_BTQ)
         plain_BTNN, turning_BTNP = jnp.split(q_BTNH, [attention.nope_dim], axis=-1)
@@ -70,7 +74,7 @@ class LatentAttention(nn.Module):
         """What the cache keeps of a token: its normed latent, and the rotated key of all heads."""
         rank = self.attention.kv_rank
         shape = (self.config.embed_dim, rank + self.attention.rope_dim)
-        both = self._dense("wkv_a", shape, ("embed", "kv_lora_up_proj"))(x_BTD)
+        both = constrain(self._dense("wkv_a", shape, ("embed", "kv_lora_up_proj"))(x_BTD), LATENT)
         latent_BTR, key_BTP = jnp.split(both, [rank], axis=-1)
         key_BT1P = ops.rotate(key_BTP[:, :, None], positions_BT, self._rope())
         return RmsNorm(self.config, name="kv_norm")(latent_BTR), key_BT1P[:, :, 0]
