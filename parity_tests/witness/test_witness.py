@@ -35,7 +35,7 @@ def recording():
     return functools.cache(load)
 
 
-BOTH_WAYS = ("llama", "gemma2", "gemma3", "gpt2")
+BOTH_WAYS = ("llama", "gemma2", "gemma3", "gpt2", "deepseek_v3")
 """Run by each twin, scanned and unscanned. Of the others each twin runs one: that it is the same model is proved."""
 RUNS = [
     (name, backend_name, layers)
