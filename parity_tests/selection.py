@@ -6,7 +6,8 @@ import pytest
 
 from harness.subjects.compact import SUBJECT
 
-LONG = ["gemma3-scanned"]  # thirteen layers: what costs most of it waits for `make test`
+# Thirteen layers; two stacks and a mixture: what costs most of them waits for `make test`.
+LONG = ["gemma3-scanned", "deepseek3-scanned"]
 SHORT = [label for label in SUBJECT.deep_setups() if label not in LONG]
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from harness import measure, prove
 from harness.subjects.compact import SUBJECT
+from parity_tests.selection import LONG, SHORT, gated
 
 SETUPS, DEEP = SUBJECT.tiny_setups(), SUBJECT.deep_setups()
 
@@ -22,8 +23,7 @@ def test_every_gradient_leaf_is_proved(label, parity):
     parity.expect(proof, case=case, observable="grads")
 
 
-@pytest.mark.gate
-@pytest.mark.parametrize("label", DEEP)
+@pytest.mark.parametrize("label", gated(SHORT, beside=LONG))
 def test_every_gradient_leaf_runs_alike(label, parity):
     case = SUBJECT.case(DEEP[label], "loss_and_grads", label=label)
     parity.expect(measure(*SUBJECT.programs(case)), case=case, observable="grads")

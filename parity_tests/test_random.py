@@ -22,7 +22,7 @@ from models.checkpoints.layouts import Layout
 
 COVERING = space.covering()
 REGRESSIONS = sorted((pathlib.Path(__file__).parent / "regressions").glob("*.json"))
-EXAMPLES = {"train_step": 8, "loss_and_grads": 7, "forward": 7, "prefill": 7, "generate": 7}
+EXAMPLES = {"train_step": 6, "loss_and_grads": 5, "forward": 5, "prefill": 5, "generate": 5}
 AUDITED_SHARE = 14
 SAMPLED = 6  # every sixth covering config is compiled and saved as well
 
