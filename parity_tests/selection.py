@@ -6,14 +6,15 @@ import pytest
 
 from harness.subjects.compact import SUBJECT
 
-# Thirteen layers; two stacks and a mixture: what costs most of them waits for `make test`.
+# Thirteen layers; two stacks and a mixture: what costs most of them waits for the night.
 LONG = ["gemma3-scanned", "deepseek3-scanned"]
 SHORT = [label for label in SUBJECT.deep_setups() if label not in LONG]
 
 
 def gated(taken: Iterable, beside: Iterable = ()) -> list:
-    """Parameters for `parametrize`: the gate takes the first ones, `make test` also runs those beside it."""
-    return [*(_param(value, pytest.mark.gate) for value in taken), *(_param(value) for value in beside)]
+    """Parameters for `parametrize`: the gate and `make test` take the first ones, the nightly run those beside them."""
+    late = pytest.mark.scheduled_only
+    return [*(_param(value, pytest.mark.gate) for value in taken), *(_param(value, late) for value in beside)]
 
 
 def _param(value, *marks):

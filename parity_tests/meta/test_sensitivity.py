@@ -15,17 +15,22 @@ from models.config import (
     Activation,
     AdamW,
     DType,
+    LatentAttention,
     Layer,
     LayerNorm,
     LearnedPositions,
     LinearScaling,
     Llama3Scaling,
+    Mlp,
     ModelConfig,
+    Moe,
     Projection,
     QkNorm,
     Remat,
     RmsNorm,
     Rope,
+    Router,
+    Score,
     TrainConfig,
     YarnScaling,
 )
@@ -68,6 +73,7 @@ CHANGES = {
     ("model", "attention", "qk_norm"): QkNorm.HEAD,
     ("model", "attention", "query_scale"): 0.5,
     ("model", "attention", "soft_cap"): 3.0,
+    ("model", "attention", "sinks"): True,
     ("model", "mlp", "hidden_dim"): 40,
     ("model", "mlp", "activation"): Activation.SILU,
     ("model", "mlp", "gated"): False,
@@ -84,6 +90,8 @@ CHANGES = {
     ("model", "block_norms", "pre_mlp"): None,
     ("model", "block_norms", "post_mlp"): None,
     ("model", "cycle"): (Layer(window=3, suffix="_local"), Layer(suffix="_global")),
+    ("model", "prefix"): Layer(window=3),
+    ("model", "num_prefix_layers"): 1,
     ("model", "scale_embedding"): False,
     ("model", "tied_head"): False,
     ("model", "final_soft_cap"): None,
@@ -102,6 +110,8 @@ CHANGES = {
     ("train", "optimizer", "weight_decay"): 0.0,
     ("train", "optimizer", "clip_norm"): None,
     ("train", "z_loss"): 0.0,
+    ("train", "load_balance_weight"): 0.5,
+    ("train", "choice_bias_rate"): 0.1,
     ("train", "seed"): 1,
 }
 EXEMPT = {
@@ -114,7 +124,25 @@ LAYERS = {
     "suffix": Layer(window=5, suffix="_near"),
     "name": Layer(window=5, name="layers_0"),
     "rope": Layer(window=5, suffix="_local", rope=Rope(max_timescale=500.0)),
+    "mlp": Layer(window=5, suffix="_local", mlp=Mlp(hidden_dim=40, activation=Activation.GELU, gated=True)),
 }
+ROUTER = Router(6, 2, score=Score.SIGMOID, num_groups=3, num_chosen_groups=2)
+# And for the parts that stand in for those of BASE.
+PARTS = {
+    LatentAttention(4, 10, 6, 4, 5): {
+        "num_heads": 2, "kv_rank": 12, "nope_dim": 8, "rope_dim": 6, "value_dim": 7, "query_rank": 9,
+        "query_scale": 0.5,
+    },
+    Moe(ROUTER, 24): {
+        "router": dataclasses.replace(ROUTER, num_experts=9), "hidden_dim": 40, "activation": Activation.GELU,
+        "bias": True, "clamp": 1.0, "linear_offset": 1.0, "capacity_factor": 1.0, "shared_hidden_dim": 16,
+    },
+    ROUTER: {
+        "num_experts": 9, "num_chosen": 3, "score": Score.SOFTMAX, "normalized": True, "scale": 2.0, "logit_bias": True,
+        "choice_bias": True, "num_groups": 2, "num_chosen_groups": 1, "group_top": 2,
+    },
+}  # fmt: skip
+PART_FIELDS = {f"{type(one).__name__}-{field}": (one, field) for one in PARTS for field in PARTS[one]}
 SCALINGS = {
     LinearScaling(factor=2.0): {"factor": 3.0},
     Llama3Scaling(factor=8.0, low_frequency_factor=1.0, high_frequency_factor=4.0, original_length=512): {
@@ -144,10 +172,18 @@ def _changed(value, path, new):
     return dataclasses.replace(value, **{path[0]: _changed(getattr(value, path[0]), path[1:], new)})
 
 
+def _with_model(**changes):
+    return dataclasses.replace(BASE, model=BASE.model.replace(**changes))
+
+
 def _setup(path, new):
     base = BASE
     if path == ("model", "mlp", "input_norm"):  # it takes the place of the block's own norm
         base = _changed(base, ("model", "block_norms", "pre_mlp"), None)
+    if path[-1] in ("prefix", "num_prefix_layers"):  # the one needs the other
+        base = _with_model(prefix=Layer(), num_prefix_layers=2)
+    if path[-1] in ("load_balance_weight", "choice_bias_rate"):
+        base = _with_model(mlp=Moe(Router(4, 2, choice_bias=True), 24))
     if path == ("model", "attention", "projection"):  # fused needs as many key heads
         base = _changed(base, ("model", "attention", "num_kv_heads"), base.model.attention.num_heads)
     return base, _changed(base, path, new)
@@ -162,10 +198,22 @@ def _observed(setup, step="train_step"):
 def test_every_config_field_has_a_change_to_try():
     assert set(_fields(BASE)) == set(CHANGES) | set(EXEMPT)
     assert set(LAYERS) == {field.name for field in dataclasses.fields(Layer)}
-    for scaling, changes in SCALINGS.items():
+    for scaling, changes in (SCALINGS | PARTS).items():
         assert set(changes) == {field.name for field in dataclasses.fields(scaling)}
     assert isinstance(BASE, Setup)
     assert isinstance(BASE.model, ModelConfig)
+
+
+@pytest.mark.parametrize("name", PART_FIELDS)
+def test_changing_any_one_field_of_a_part_shows_in_both_twins(name):
+    part, field = PART_FIELDS[name]
+    observed = []
+    for one in (part, dataclasses.replace(part, **{field: PARTS[part][field]})):
+        one = Moe(one, 24) if isinstance(one, Router) else one
+        setup = _with_model(**{"attention" if isinstance(one, LatentAttention) else "mlp": one})
+        observed.append(_observed(setup, "forward")[1])
+    for backend, old, new in zip(SUBJECT.backends, *observed, strict=True):
+        assert old != new, backend
 
 
 @pytest.mark.parametrize("path", [path for path in CHANGES if path not in EXEMPT], ids="/".join)
