@@ -36,8 +36,8 @@ def test_the_last_hidden_state_under_norm_and_head_gives_the_logits(label, backe
     program = SUBJECT.program(backend_name, SUBJECT.case(SETUPS[label], "intermediates", label=label))
     params, batch = program.draw(jax.random.key(0))
     logits, sown = jax.jit(models.backend(backend_name).intermediates(config))(params, batch)
-    states = [name for name in sown if "/hidden_states" in name]
-    assert len(states) == sum(len(stack.names) * len(stack.cycle) for stack in config.stacks)
+    num_streams = sum("/hidden_states" in name for name in sown)
+    assert num_streams == sum(len(stack.names) * len(stack.cycle) for stack in config.stacks)
     last = config.stacks[-1]
     words = ["decoder", last.names[-1], last.cycle[-1].name, f"hidden_states{last.cycle[-1].suffix}"]
     states = sown["/".join(word for word in words if word)]

@@ -24,8 +24,6 @@ LIMIT = 4.0
 """Of a run, one for all models; the evidence is in docs/witness.md. A fault shows as hundreds or more."""
 GRADIENT_LIMIT = 8.0
 """Of one tensor's gradient. The largest of a few numbers' errors varies more than the largest of all logits'."""
-FEW = 8
-"""Numbers of a gradient below which its own float32 error says little: by luck it may have almost none."""
 EXACT_LIMIT = 0.25
 """Of what a twin means, free of rounding: the little that is left are literals held in float32."""
 
@@ -90,11 +88,9 @@ def ratio(logits: np.ndarray, recording: Recording) -> float:
 def gradient_ratios(gradients: dict[str, np.ndarray], recording: Recording) -> dict[str, float]:
     """`ratio` for every tensor's gradient; one of few numbers has at least the run's usual relative error as unit."""
     found, sizes = {}, {name: float(np.abs(wanted).max()) for name, wanted in recording.gradients.items()}
-    usual = np.median([recording.gradient_errors[name] / size for name, size in sizes.items() if size])
     for name, wanted in recording.gradients.items():
         error = float(np.abs(gradients[name].astype(np.float64) - wanted).max())
-        floor = (max(UNIT_ROUNDOFF, usual) if wanted.size < FEW else UNIT_ROUNDOFF) * sizes[name]
-        unit = max(recording.gradient_errors[name], floor)
+        unit = max(recording.gradient_errors[name], UNIT_ROUNDOFF * sizes[name])
         # A gradient that is nothing to them (a query that sees one key) must be nothing here.
         found[name] = 0.0 if error == 0 else error / unit if np.isfinite(error) and unit else np.inf
     return found
