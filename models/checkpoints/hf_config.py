@@ -66,7 +66,7 @@ def config_from_hf(attributes: Json) -> ModelConfig:
     data["weight_dtype"] = data["dtype"] = _dtype(attributes)
     config = from_json(ModelConfig, data)
     plain = config.replace(attention=dataclasses.replace(config.attention, query_scale=None))
-    return plain if plain.query_scale == config.query_scale else config
+    return plain if plain.attention.scale == config.attention.scale else config
 
 
 def _with_layers(architecture: Architecture, attributes: Json) -> ModelConfig:
@@ -100,7 +100,7 @@ def _explicit(config: ModelConfig) -> ModelConfig:
         for layer in config.cycle
         if isinstance(config.positions, Rope)
     )
-    attention = dataclasses.replace(config.attention, query_scale=config.query_scale)
+    attention = dataclasses.replace(config.attention, query_scale=config.attention.scale)
     return config.replace(attention=attention, cycle=cycle or config.cycle)
 
 

@@ -155,12 +155,12 @@ def read_stretch(keys: Json) -> float:
 def _spell_stretch(config: ModelConfig) -> dict[str, float]:
     """`mscale_all_dim` for the query's scale, as few digits of it as say the same."""
     attention, scaling = config.attention, config.positions.scaling if isinstance(config.positions, Rope) else None
-    plain = config.replace(attention=dataclasses.replace(attention, query_scale=None)).query_scale
-    if not isinstance(scaling, YarnScaling) or config.query_scale == plain or scaling.factor == 1:
+    plain = dataclasses.replace(attention, query_scale=None).scale
+    if not isinstance(scaling, YarnScaling) or attention.scale == plain or scaling.factor == 1:
         return {}
-    scale = (math.sqrt(config.query_scale / plain) - 1.0) / (0.1 * math.log(scaling.factor))
+    scale = (math.sqrt(attention.scale / plain) - 1.0) / (0.1 * math.log(scaling.factor))
     found = [round(scale, digits) for digits in range(1, 16)]
-    same = (s for s in found if plain * _amplitude(scaling.factor, s) ** 2 == config.query_scale)
+    same = (s for s in found if plain * _amplitude(scaling.factor, s) ** 2 == attention.scale)
     return {"mscale_all_dim": next(same, scale)}
 
 

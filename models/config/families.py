@@ -3,31 +3,37 @@
 Nothing here computes, and nothing that computes asks for a family. The published sizes are in `presets.py`.
 Sources: Llama 2 and 3 (Touvron et al. 2023, Dubey et al. 2024), GPT-3 (Brown et al. 2020), Gemma 1 to 3 (Gemma Team
 2024, 2024, 2025), Mistral 7B and Mixtral (Jiang et al. 2023, 2024), Qwen 2.5 and 3 (Qwen Team 2024, 2025), OLMo 3 (OLMo
-Team 2025), DeepSeek V2 and V3 (DeepSeek-AI 2024, 2024), Kimi K2 (Kimi Team 2025), GPT-OSS (OpenAI 2025).
+Team 2025), DeepSeek V2 and V3 (DeepSeek-AI 2024, 2024), Kimi K2 (Kimi Team 2025), GPT-OSS (OpenAI 2025), Llama 4 (Meta
+2025), Qwen3-Next (Qwen Team 2025), Gemma 4 (Gemma Team 2026).
 """
 
 import dataclasses
 import math
 
 from .schema import (
-    Activation,
     Attention,
     BlockNorms,
+    BranchNorms,
+    GatedDelta,
     LatentAttention,
     Layer,
+    Mlp,
+    ModelConfig,
+    Moe,
+    Router,
+)
+from .words import (
+    Activation,
     LayerNorm,
     LearnedPositions,
     LinearScaling,
     Llama3Scaling,
-    Mlp,
-    ModelConfig,
-    Moe,
     Projection,
     QkNorm,
     RmsNorm,
     Rope,
-    Router,
     Score,
+    Unrotated,
     YarnScaling,
 )
 
@@ -187,6 +193,33 @@ def gemma3(*, window: int = 1024, factor: float = 8.0, **sizes) -> ModelConfig:
     )
 
 
+def gemma4(
+    *, global_heads: tuple[int, int], experts: tuple[int, int] | None, expert_dim: int = 0, window: int = 1024, **sizes
+) -> ModelConfig:
+    """Gemma 4: gemma 3's cycle with wider heads in global layers, whose value is their key and whose head turns by a
+    quarter; values normed, layers scaled. `experts` beside the MLP, or `None`. `global_heads`: key heads, head dim.
+    """
+    plain = gemma(query_scale=1.0, **sizes)
+    local = dataclasses.replace(plain.attention, qk_norm=QkNorm.HEAD, value_norm=True)
+    wide = dataclasses.replace(local, num_kv_heads=global_heads[0], head_dim=global_heads[1], share_kv=True)
+    turning = Rope(max_timescale=1_000_000.0, fraction=0.25, proportional=True)
+    mixed = plain.replace(
+        family="gemma4",
+        attention=local,
+        norm=RmsNorm(epsilon=1e-6),
+        block_norms=SANDWICH_NORMS,
+        cycle=named(*[Layer(window=window)] * 5, Layer(attention=wide, rope=turning)),
+        final_soft_cap=30.0,
+        layer_scale=True,
+    )
+    if experts is None:
+        return mixed
+    router = Router(*experts, normalized=True, expert_scale=True, input_scale=True)
+    norms = BranchNorms("post_feedforward_layernorm_1", "pre_feedforward_layernorm_2", "post_feedforward_layernorm_2")
+    shared = plain.mlp.hidden_dim
+    return mixed.replace(mlp=Moe(router, expert_dim, Activation.GELU, shared_hidden_dim=shared, branch_norms=norms))
+
+
 def mixtral(*, experts: tuple[int, int], capacity_factor: float | None = None, **sizes) -> ModelConfig:
     """Mixtral: mistral with a mixture of experts for its MLP. `experts`: how many there are, how many are chosen."""
     plain = mistral(**sizes)
@@ -201,6 +234,42 @@ def qwen3_moe(*, experts: tuple[int, int], **sizes) -> ModelConfig:
     return plain.replace(family="qwen3_moe", mlp=Moe(Router(*experts, normalized=True), plain.mlp.hidden_dim))
 
 
+def qwen3_next(*, experts: tuple[int, int], delta: GatedDelta, **sizes) -> ModelConfig:
+    """Qwen3-Next: three layers of gated delta rule to one of gated attention, a quarter of whose heads turns."""
+    plain = qwen3(**sizes)
+    moe = Moe(Router(*experts, normalized=True), plain.mlp.hidden_dim, shared_hidden_dim=plain.mlp.hidden_dim)
+    linear = Layer(attention=delta)
+    return plain.replace(
+        family="qwen3_next",
+        attention=dataclasses.replace(plain.attention, out_gate=True),
+        mlp=dataclasses.replace(moe, shared_gate=True),
+        norm=RmsNorm(epsilon=1e-6, zero_centered=True),
+        positions=dataclasses.replace(plain.positions, fraction=0.25),
+        cycle=named(linear, linear, linear, Layer()),
+    )
+
+
+def llama4(
+    *, experts: int, interleave: int, dense_dim: int, qk_norm: QkNorm | None, chunk: int, nope: Unrotated, **sizes
+) -> ModelConfig:
+    """Llama 4: three layers that read their own chunk to one without positions that reads all; one expert a token.
+
+    Each `interleave`-th layer is a mixture with a shared expert of the same width, the others are dense.
+    """
+    plain = llama(**sizes)
+    width = plain.mlp.hidden_dim
+    moe = Moe(Router(experts, 1, score=Score.SIGMOID), width, shared_hidden_dim=width, scale_inputs=True)
+    dense = dataclasses.replace(plain.mlp, hidden_dim=dense_dim)
+    cycle = (Layer(chunk=chunk),) * 3 + (Layer(rope=nope),)
+    mlps = [None if (index + 1) % interleave == 0 else dense for index in range(len(cycle))]
+    return plain.replace(
+        family="llama4",
+        attention=dataclasses.replace(plain.attention, qk_norm=qk_norm),
+        mlp=moe,
+        cycle=named(*(dataclasses.replace(layer, mlp=mlp) for layer, mlp in zip(cycle, mlps, strict=True))),
+    )
+
+
 def gpt_oss(*, experts: tuple[int, int], scaling: YarnScaling, window: int = 128, **sizes) -> ModelConfig:
     """GPT-OSS: attention sinks, biases everywhere, pairs of a sliding and a full layer, clamped experts."""
     plain = llama(rope=Rope(max_timescale=150_000.0, scaling=scaling), **sizes)
@@ -209,9 +278,7 @@ def gpt_oss(*, experts: tuple[int, int], scaling: YarnScaling, window: int = 128
         activation=Activation.QUICK_GELU, bias=True, clamp=7.0, linear_offset=1.0,
     )  # fmt: skip
     attention = dataclasses.replace(plain.attention, qkv_bias=True, out_bias=True, sinks=True)
-    return plain.replace(
-        family="gpt_oss", attention=attention, mlp=moe, cycle=named(Layer(window=window), Layer())
-    )
+    return plain.replace(family="gpt_oss", attention=attention, mlp=moe, cycle=named(Layer(window=window), Layer()))
 
 
 def deepseek(

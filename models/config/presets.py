@@ -3,6 +3,7 @@
 A line of sizes is: vocabulary, model width, layers, query heads, key heads, head dim, hidden width.
 """
 
+import dataclasses
 import difflib
 import functools
 from collections.abc import Callable
@@ -14,18 +15,22 @@ from .families import (
     gemma,
     gemma2,
     gemma3,
+    gemma4,
     gpt3,
     gpt_oss,
     llama,
+    llama4,
     mistral,
     mixtral,
     olmo3,
     qwen2,
     qwen3,
     qwen3_moe,
+    qwen3_next,
     stretched,
 )
-from .schema import LatentAttention, ModelConfig, Rope, Router, Score, YarnScaling
+from .schema import GatedDelta, LatentAttention, ModelConfig, Router
+from .words import Llama3Scaling, QkNorm, Rope, Score, Unrotated, YarnScaling
 
 _LLAMA3 = Rope(max_timescale=500_000.0)
 _LLAMA31 = Rope(max_timescale=500_000.0, scaling=LLAMA3_SCALING)
@@ -51,7 +56,8 @@ def _gpt3(vocab_size, embed_dim, num_layers, num_heads, head_dim, hidden_dim, po
 def _presets() -> dict[str, ModelConfig]:
     return {
         **_llama_presets(), **_gpt3_presets(), **_gemma_presets(), **_mistral_presets(), **_qwen_presets(),
-        **_olmo_presets(), **_mixture_presets(), **_gpt_oss_presets(), **_deepseek_presets(),
+        **_olmo_presets(), **_mixture_presets(), **_gpt_oss_presets(), **_deepseek_presets(), **_llama4_presets(),
+        **_qwen3_next_presets(), **_gemma4_presets(),
     }  # fmt: skip
 
 
@@ -204,6 +210,54 @@ def _tiny_deepseeks() -> dict[str, ModelConfig]:
             layers=(5, 3), num_shared_experts=1, router=grouped,
             attention=stretched(LatentAttention(4, 16, 8, 6, 10, 12), 4.0),
         ),
+    }  # fmt: skip
+
+
+def _llama4_presets() -> dict[str, ModelConfig]:
+    scout = Llama3Scaling(factor=16.0, low_frequency_factor=1.0, high_frequency_factor=1.0, original_length=8192)
+    rope = Rope(max_timescale=500_000.0, interleaved=True)
+    base = functools.partial(_sized, llama4)
+    published = {"chunk": 8192, "nope": Unrotated(temperature=0.1, length=8192)}
+    tiny = Llama3Scaling(factor=4.0, low_frequency_factor=1.0, high_frequency_factor=4.0, original_length=16)
+    return {
+        "llama4-tiny": base(
+            97, 32, 9, 4, 2, 8, 24, experts=5, interleave=2, dense_dim=40, qk_norm=QkNorm.L2, chunk=5,
+            nope=Unrotated(temperature=0.1, length=4), rope=Rope(max_timescale=1e4, interleaved=True, scaling=tiny),
+        ),
+        "llama4-17b-16e": base(
+            202_048, 5120, 48, 40, 8, 128, 8192, experts=16, interleave=1, dense_dim=16_384, qk_norm=QkNorm.L2,
+            rope=dataclasses.replace(rope, scaling=scout), **published,
+        ),
+        "llama4-17b-128e": base(
+            202_048, 5120, 48, 40, 8, 128, 8192, experts=128, interleave=2, dense_dim=16_384, qk_norm=None,
+            rope=rope, **published,
+        ),
+    }  # fmt: skip
+
+
+def _qwen3_next_presets() -> dict[str, ModelConfig]:
+    base = functools.partial(_sized, qwen3_next)
+    return {
+        "qwen3-next-tiny": base(
+            97, 32, 9, 4, 2, 16, 24, experts=(6, 3), delta=GatedDelta(2, 4, 6, 10, chunk=4),
+        ),
+        "qwen3-next-80b-a3b": base(
+            151_936, 2048, 48, 16, 2, 256, 512, experts=(512, 10), max_timescale=10_000_000.0,
+            delta=GatedDelta(16, 32, 128, 128),
+        ),
+    }  # fmt: skip
+
+
+def _gemma4_presets() -> dict[str, ModelConfig]:
+    base = functools.partial(_sized, gemma4)
+    return {
+        "gemma4-tiny": base(
+            103, 32, 13, 4, 2, 8, 40, window=5, global_heads=(1, 16), experts=(5, 2), expert_dim=24,
+        ),
+        "gemma4-26b": base(
+            262_144, 2816, 30, 16, 8, 256, 2112, global_heads=(2, 512), experts=(128, 8), expert_dim=704,
+        ),
+        "gemma4-31b": base(262_144, 5376, 60, 32, 16, 256, 21_504, global_heads=(4, 512), experts=None),
     }  # fmt: skip
 
 

@@ -5,143 +5,30 @@ or an enum, an optional part is `None`. `ModelConfig.validate` (see `validate.py
 """
 
 import dataclasses
-import enum
 
-
-class _Word(enum.StrEnum):
-    """An enum whose repr can be pasted back into a program."""
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}.{self.name}"
-
-
-class DType(_Word):
-    """Dtype of a computation or of stored weights."""
-
-    FLOAT32 = "float32"
-    BFLOAT16 = "bfloat16"
-
-
-class Activation(_Word):
-    """Point-wise nonlinearity of an MLP. `GELU` is the tanh approximation, as in GPT-2 and Gemma.
-
-    `QUICK_GELU` is `x sigmoid(1.702 x)` (GPT-OSS).
-    """
-
-    SILU = "silu"
-    GELU = "gelu"
-    QUICK_GELU = "quick_gelu"
-
-
-class Projection(_Word):
-    """How query, key and value are projected: three kernels, or one fused kernel (multi-head attention only)."""
-
-    SEPARATE = "separate"
-    FUSED = "fused"
-
-
-class Score(_Word):
-    """What a router makes of its logits: their softmax, their sigmoids, or the softmax of the chosen experts' alone."""
-
-    SOFTMAX = "softmax"
-    SIGMOID = "sigmoid"
-    SOFTMAX_OF_CHOSEN = "softmax_of_chosen"
-
-
-class Remat(_Word):
-    """What the backward pass recomputes: nothing, everything but matmul results, or the whole layer."""
-
-    NONE = "none"
-    SAVE_DOTS = "save_dots"
-    FULL = "full"
-
-
-@dataclasses.dataclass(frozen=True)
-class RmsNorm:
-    """Root-mean-square norm. `zero_centered`: the stored scale is added to one (Gemma)."""
-
-    epsilon: float
-    zero_centered: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class LayerNorm:
-    """Layer norm with scale and bias. `zero_centered`: the stored scale is added to one (MaxText's gpt3)."""
-
-    epsilon: float
-    zero_centered: bool = False
-
-
-class QkNorm(_Word):
-    """A root-mean-square norm with a scale on query and key before rotation: over each head, or over all heads."""
-
-    HEAD = "head"
-    WIDTH = "width"
-
-
-@dataclasses.dataclass(frozen=True)
-class LinearScaling:
-    """Positions divided by `factor` (Chen et al. 2023, position interpolation)."""
-
-    factor: float
-
-
-@dataclasses.dataclass(frozen=True)
-class Llama3Scaling:
-    """Llama 3.1: long wavelengths divided by `factor`, short ones kept, a linear blend between.
-
-    The bounds are `original_length / low_frequency_factor` and `original_length / high_frequency_factor`.
-    """
-
-    factor: float
-    low_frequency_factor: float
-    high_frequency_factor: float
-    original_length: int
-
-
-@dataclasses.dataclass(frozen=True)
-class YarnScaling:
-    """YaRN (Peng et al. 2023): interpolated and kept frequencies blended between the dimensions that turn `beta_slow`
-    and `beta_fast` times within `original_length`.
-
-    `truncate` rounds these dimensions to whole ones. `attention_factor` multiplies cosine and sine; `None` is
-    `0.1 ln(factor) + 1`.
-    """
-
-    factor: float
-    original_length: int
-    beta_fast: float = 32.0
-    beta_slow: float = 1.0
-    truncate: bool = True
-    attention_factor: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Rope:
-    """Rotary positions, wavelengths up to `2 pi max_timescale`.
-
-    The first `fraction` of each head turns, the rest is left. The pairs that turn together are the two halves of that
-    part, or neighbours if `interleaved`.
-    """
-
-    max_timescale: float = 10_000.0
-    fraction: float = 1.0
-    interleaved: bool = False
-    scaling: LinearScaling | Llama3Scaling | YarnScaling | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class LearnedPositions:
-    """One trained vector for each of `length` positions, added to the token embedding."""
-
-    length: int
+from .words import (
+    Activation,
+    DType,
+    LayerNorm,
+    LearnedPositions,
+    Projection,
+    QkNorm,
+    Remat,
+    RmsNorm,
+    Rope,
+    Score,
+    Unrotated,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Attention:
     """Grouped-query attention. `query_scale` multiplies the query; `None` means `head_dim ** -0.5`.
 
-    `sinks`: each head has a trained logit that takes part in its softmax and has no value (GPT-OSS).
+    `sinks`: each head has a trained logit that takes part in its softmax and has no value (GPT-OSS). `out_gate`: the
+    query's projection is twice as wide, and the sigmoid of a head's second half multiplies what the head read
+    (Qwen3-Next). `value_norm`: a root-mean-square norm without a scale on each head's value. `share_kv`: the value is
+    the key as projected, before its norm (Gemma 4).
     """
 
     num_heads: int
@@ -154,6 +41,14 @@ class Attention:
     query_scale: float | None = None
     soft_cap: float | None = None
     sinks: bool = False
+    out_gate: bool = False
+    value_norm: bool = False
+    share_kv: bool = False
+
+    @property
+    def scale(self) -> float:
+        """The factor on the query, with the default filled in."""
+        return self.head_dim**-0.5 if self.query_scale is None else self.query_scale
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,6 +67,28 @@ class LatentAttention:
     value_dim: int
     query_rank: int | None = None
     query_scale: float | None = None
+
+    @property
+    def scale(self) -> float:
+        """The factor on the query, with the default filled in."""
+        return (self.nope_dim + self.rope_dim) ** -0.5 if self.query_scale is None else self.query_scale
+
+
+@dataclasses.dataclass(frozen=True)
+class GatedDelta:
+    """Linear attention by the gated delta rule (Yang et al. 2024): a state [key dim, value dim] for each value head.
+
+    Query, key and value go through a causal convolution over `conv_width` tokens, each channel on its own. Each of
+    `num_key_heads` serves `num_value_heads / num_key_heads` value heads that follow each other. The tokens of a chunk
+    are computed together; `chunk` changes the cost and not the function.
+    """
+
+    num_key_heads: int
+    num_value_heads: int
+    key_dim: int
+    value_dim: int
+    conv_width: int = 4
+    chunk: int = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -195,7 +112,9 @@ class Router:
     Logits are float32, plus a trained bias with `logit_bias` (GPT-OSS). `choice_bias` is added to the scores for the
     choice alone and learns from no gradient (DeepSeek-V3). With `num_groups`, only experts of the `num_chosen_groups`
     groups with the largest sums of their `group_top` best scores are chosen from. The weights are the chosen scores,
-    divided by their sum if `normalized`, times `scale`.
+    divided by their sum if `normalized`, times `scale`, times a trained factor of each expert with `expert_scale`.
+    `input_scale`: what the router reads is normed (root mean square, no scale), then multiplied by a trained vector
+    over the root of the width (Gemma 4).
     """
 
     num_experts: int
@@ -208,6 +127,21 @@ class Router:
     num_groups: int = 1
     num_chosen_groups: int = 1
     group_top: int = 1
+    expert_scale: bool = False
+    input_scale: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class BranchNorms:
+    """Names of the norms of a mixture whose experts read another vector than its shared MLP (Gemma 4).
+
+    `shared_post(shared(x)) + experts_post(experts(experts_pre(r)))`, where `x` is the normed and `r` the plain residual
+    stream; the router reads `r`.
+    """
+
+    shared_post: str
+    experts_pre: str
+    experts_post: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,6 +162,9 @@ class Moe:
     linear_offset: float = 0.0
     capacity_factor: float | None = None
     shared_hidden_dim: int | None = None
+    shared_gate: bool = False
+    scale_inputs: bool = False
+    branch_norms: BranchNorms | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,15 +184,19 @@ class BlockNorms:
 class Layer:
     """One layer of the repeating cycle. `window`: how many keys a query sees, itself included; `None` is all.
 
-    A cycle's layers have names of their own: `name` is a module around the layer's parts (`layers_0`), or `suffix` ends
-    the name of every part (`_local`). `rope` stands in for the model's own positions, `mlp` for its own MLP.
+    `chunk`: a query sees the keys whose positions, divided by `chunk`, round down to the same number as its own
+    (Llama 4). A cycle's layers have names of their own: `name` is a module around the layer's parts (`layers_0`), or
+    `suffix` ends the name of every part (`_local`). `rope` stands in for the model's own positions, `mlp` for its own
+    MLP, `attention` for its own attention.
     """
 
     window: int | None = None
     suffix: str = ""
     name: str | None = None
-    rope: Rope | None = None
+    rope: Rope | Unrotated | None = None
     mlp: Mlp | Moe | None = None
+    attention: Attention | LatentAttention | GatedDelta | None = None
+    chunk: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,6 +218,7 @@ class ModelConfig:
     """A decoder-only transformer. `num_layers` counts layers; what the last whole cycle leaves is the remainder.
 
     The first `num_prefix_layers` of them are all `prefix` (DeepSeek's dense layers), then the cycle begins.
+    `layer_scale`: a layer ends with a trained number that multiplies the residual stream (Gemma 4).
     """
 
     family: str
@@ -299,6 +241,7 @@ class ModelConfig:
     weight_dtype: DType = DType.FLOAT32
     scan_layers: bool = True
     remat: Remat = Remat.NONE
+    layer_scale: bool = False
 
     def __post_init__(self) -> None:
         from .validate import validate
@@ -324,19 +267,17 @@ class ModelConfig:
         names = (name,) if self.scan_layers else tuple(f"{name}_{index}" for index in range(length))
         return Stack(names, cycle, length, self.scan_layers, name)
 
-    @property
-    def query_scale(self) -> float:
-        """The factor on the query, with the default filled in."""
-        attention = self.attention
-        if attention.query_scale is not None:
-            return attention.query_scale
-        if isinstance(attention, LatentAttention):
-            return (attention.nope_dim + attention.rope_dim) ** -0.5
-        return attention.head_dim**-0.5
-
     def mlp_of(self, layer: Layer) -> Mlp | Moe:
         """The feed-forward part of a layer."""
         return self.mlp if layer.mlp is None else layer.mlp
+
+    def attention_of(self, layer: Layer) -> Attention | LatentAttention | GatedDelta:
+        """What a layer reads other tokens with."""
+        return self.attention if layer.attention is None else layer.attention
+
+    def positions_of(self, layer: Layer) -> Rope | Unrotated | LearnedPositions:
+        """How a layer's heads see positions; learned ones are added to the embedding, and no head sees them."""
+        return self.positions if layer.rope is None else layer.rope
 
     def replace(self, **changes: object) -> "ModelConfig":
         """A copy with top-level fields changed, validated again."""

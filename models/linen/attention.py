@@ -47,7 +47,7 @@ class Attention(nn.Module):
         else:
             keys = (k_BTKH, v_BTKH, own_mask(segments_BT, window=self.layer.window))
         sinks_N = self._sinks()
-        out_BTNH = ops.attend(q_BTNH, *keys, sinks=sinks_N, scale=config.query_scale, soft_cap=attention.soft_cap)
+        out_BTNH = ops.attend(q_BTNH, *keys, sinks=sinks_N, scale=attention.scale, soft_cap=attention.soft_cap)
         out_BTNH = constrain(out_BTNH, QUERY)
         shape = (attention.num_heads, attention.head_dim, config.embed_dim)
         return self._dense("out", shape, ("heads", "kv", "embed"), num_contracted=2)(out_BTNH)

@@ -46,7 +46,7 @@ class LatentAttention(nn.Module):
             mask_BTS = own_mask(segments_BT, window=window)
         k_BSNH, v_BSNV = self._expanded(latent, rope_key)
         k_BSNH, v_BSNV = constrain(k_BSNH, KEY), constrain(v_BSNV, KEY)
-        out_BTNV = ops.attend(q_BTNH, k_BSNH, v_BSNV, mask_BTS, scale=config.query_scale, soft_cap=None)
+        out_BTNV = ops.attend(q_BTNH, k_BSNH, v_BSNV, mask_BTS, scale=attention.scale, soft_cap=None)
         out_BTNV = constrain(out_BTNV, QUERY)
         shape = (attention.num_heads, attention.value_dim, config.embed_dim)
         return self._dense("out", shape, ("heads", "kv", "embed"), num_contracted=2)(out_BTNV)

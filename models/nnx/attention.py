@@ -87,7 +87,7 @@ class Attention(nnx.Module):
         else:
             k_BSKH, v_BSKH, mask_BTS = k_BTKH, v_BTKH, batch_mask(context, self.window)
         out_BTNH = ops.attend(
-            q_BTNH, k_BSKH, v_BSKH, mask_BTS, scale=self.config.query_scale, soft_cap=self.attention.soft_cap,
+            q_BTNH, k_BSKH, v_BSKH, mask_BTS, scale=self.attention.scale, soft_cap=self.attention.soft_cap,
             sinks=None if self.sinks is None else self.sinks[...],
         )
         out_BTNH = constrain(out_BTNH, QUERY_AXES, self.rules)

@@ -65,7 +65,7 @@ class LatentAttention(nnx.Module):
         else:
             mask_BTS = batch_mask(context, self.window)
         k_BSNH, v_BSNH = self._expand(latent_BSR, rope_key_BSr)
-        out_BTNH = ops.attend(q_BTNH, k_BSNH, v_BSNH, mask_BTS, scale=self.config.query_scale, soft_cap=None)
+        out_BTNH = ops.attend(q_BTNH, k_BSNH, v_BSNH, mask_BTS, scale=self.attention.scale, soft_cap=None)
         out_BTNH = constrain(out_BTNH, QUERY_AXES, self.rules)
         with jax.named_scope("out"):
             return self.out(out_BTNH), cache

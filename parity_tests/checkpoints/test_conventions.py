@@ -41,7 +41,7 @@ def _as_maxtext_stores(model, params):
     stored = {}
     for name, array in params.items():
         if name.endswith("/query/kernel") and model.family in FOLDS_QUERY_SCALE:
-            array = array * model.query_scale
+            array = array * model.attention.scale
         elif name.endswith("/scale") and model.family in ADDS_ONE:
             array = array + 1
         elif name == "token_embedder/embedding" and model.family in ADDS_ONE:
@@ -93,7 +93,7 @@ def test_these_are_stored_number_for_number(name, scan, tmp_path):
 
 
 def test_the_query_scale_is_folded_in_where_nothing_norms_or_shifts_the_query():
-    folded = {name for name in models.presets() if maxtext_convention(config(name)).config.query_scale == 1.0}
+    folded = {name for name in models.presets() if maxtext_convention(config(name)).config.attention.scale == 1.0}
     assert {config(name).family for name in folded} == set(FOLDS_QUERY_SCALE)
     assert folded == {name for name in models.presets() if config(name).family in FOLDS_QUERY_SCALE}
 

@@ -149,7 +149,7 @@ def test_the_factor_on_the_logits_is_in_the_querys_scale():
     given = RECORDED["deepseek_v3"]
     config = config_from_hf(given)
     stretch = 0.1 * 0.8 * np.log(8.0) + 1.0
-    assert config.query_scale == pytest.approx(20**-0.5 * stretch**2, rel=1e-15)
+    assert config.attention.scale == pytest.approx(20**-0.5 * stretch**2, rel=1e-15)
     assert config.positions.scaling.attention_factor == pytest.approx((0.1 * np.log(8.0) + 1.0) / stretch, rel=1e-15)
     plain = config_from_hf({**given, "rope_scaling": {"rope_type": "yarn", "factor": 8.0}})
     assert (plain.attention.query_scale, plain.positions.scaling.attention_factor) == (None, None)

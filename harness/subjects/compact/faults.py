@@ -60,8 +60,8 @@ TWIN_FAULTS = (
     SourceFault(
         id="soft-cap-forgotten",
         path="models/linen/attention.py",
-        old="scale=config.query_scale, soft_cap=attention.soft_cap)",
-        new="scale=config.query_scale, soft_cap=None)",
+        old="scale=attention.scale, soft_cap=attention.soft_cap)",
+        new="scale=attention.scale, soft_cap=None)",
         label="gemma2-unscanned",
         step="loss_and_grads",
         names=("models/linen/attention.py",),
