@@ -25,8 +25,8 @@ _TENSOR = ("tensor", "tensor_sequence")
 _HEADS = ("tensor", "tensor_sequence", "autoregressive")
 _FSDP = ("fsdp", "fsdp_transpose", "context", "context_usp_ulysses", "expert")
 
-# In order of precedence. A name occurs twice where a second choice exists: `embed` gives `fsdp_transpose` up to `mlp`,
-# `embed_moe` to `mlp_moe`.
+# In order of precedence. A name occurs twice where a second choice exists: `embed` gives `fsdp_transpose` up to `mlp`
+# and `gdn_head`, `embed_moe` to `mlp_moe`.
 DEFAULT_RULES: Rules = (
     ("activation_embed_and_logits_batch", ("data", "stage", "fsdp", "fsdp_transpose", "expert")),
     ("activation_vocab", _TENSOR),
@@ -53,6 +53,7 @@ DEFAULT_RULES: Rules = (
     ("exp", ("expert",)),
     ("mlp", ("fsdp_transpose", "tensor", "tensor_sequence", "autoregressive")),
     ("mlp_moe", ("fsdp_transpose", "tensor", "tensor_sequence", "autoregressive")),
+    ("gdn_head", ("fsdp_transpose", "tensor", "tensor_sequence", "autoregressive")),
     ("embed", _FSDP),
     ("embed", ("fsdp", "context", "context_usp_ulysses", "expert")),
     ("embed_moe", ("fsdp", "fsdp_transpose", "context", "context_usp_ulysses")),

@@ -36,20 +36,30 @@ def mix_experts(
 ) -> Float[Array, "b t d"]:
     """The chosen experts' results, weighted and added in float32; zero for an invalid token, and what was dropped is.
 
+    `moe.scale_inputs`: the weight multiplies what its expert is given, in float32, and the results are just added.
     Products accumulate in float32 and are rounded to the dtype of `x`, as in `dense`.
 
     Source: Shazeer et al., "Outrageously Large Neural Networks", eq. 1; Gale et al., "MegaBlocks" (none dropped);
-    Lepikhin et al., "GShard", algorithm 1 (capacity).
+    Lepikhin et al., "GShard", algorithm 1 (capacity); weighted inputs of Llama 4 (Meta 2025).
     """
     x_BTD = jnp.where(valid_BT[:, :, None], x_BTD, 0)
     weights_BTk = jnp.where(valid_BT[:, :, None], weights_BTk, 0.0)
+    given_BTk = None
+    if moe.scale_inputs:
+        given_BTk = weights_BTk
+        weights_BTk = jnp.broadcast_to(valid_BT[:, :, None], given_BTk.shape).astype(jnp.float32)
     if moe.capacity_factor is None:
-        return _mix_all(x_BTD, weights_BTk, chosen_BTk, experts, moe)
-    return _mix_within_capacity(x_BTD, weights_BTk, chosen_BTk, valid_BT, experts, moe)
+        return _mix_all(x_BTD, given_BTk, weights_BTk, chosen_BTk, experts, moe)
+    return _mix_within_capacity(x_BTD, given_BTk, weights_BTk, chosen_BTk, valid_BT, experts, moe)
 
 
-def _mix_all(x_BTD: Array, weights_BTk: Array, chosen_BTk: Array, experts: Experts, moe: Moe) -> Array:
-    """Tokens sorted by expert, so that each expert has a run of rows; then put back."""
+def _mix_all(
+    x_BTD: Array, given_BTk: Array | None, weights_BTk: Array, chosen_BTk: Array, experts: Experts, moe: Moe
+) -> Array:
+    """Tokens sorted by expert, so that each expert has a run of rows; then put back.
+
+    `given_BTk`: the weights of what the experts are given, `weights_BTk` of what they give.
+    """
     batch, length, dim = x_BTD.shape
     num_chosen, num_experts = chosen_BTk.shape[2], experts.wi_0_EDF.shape[0]
     chosen_N = chosen_BTk.reshape(-1)
@@ -62,6 +72,9 @@ def _mix_all(x_BTD: Array, weights_BTk: Array, chosen_BTk: Array, experts: Exper
         return out_NO if bias_EO is None else out_NO + _rows(bias_EO, sorted_N)
 
     x_ND = _rows(x_BTD.reshape(batch * length, dim), order_N // num_chosen)
+    if given_BTk is not None:
+        given_N1 = _rows(given_BTk.reshape(-1, 1), order_N)
+        x_ND = (given_N1 * x_ND.astype(jnp.float32)).astype(x_ND.dtype)
     gate_NF = product(x_ND, experts.wi_0_EDF, experts.wi_0_bias_EF)
     linear_NF = product(x_ND, experts.wi_1_EDF, experts.wi_1_bias_EF)
     out_ND = product(_gated(gate_NF, linear_NF, moe), experts.wo_EFD, experts.wo_bias_ED)
@@ -70,12 +83,22 @@ def _mix_all(x_BTD: Array, weights_BTk: Array, chosen_BTk: Array, experts: Exper
 
 
 def _mix_within_capacity(
-    x_BTD: Array, weights_BTk: Array, chosen_BTk: Array, valid_BT: Array, experts: Experts, moe: Moe
+    x_BTD: Array,
+    given_BTk: Array | None,
+    weights_BTk: Array,
+    chosen_BTk: Array,
+    valid_BT: Array,
+    experts: Experts,
+    moe: Moe,
 ) -> Array:
     """Each row's tokens written into its experts' places by products with zeros and ones, and read back so."""
     placed_BTkEC = _places(chosen_BTk, valid_BT, moe)
-    sent_BTEC = placed_BTkEC.any(axis=2).astype(x_BTD.dtype)
-    x_BECD = jnp.einsum("BTEC,BTD->BECD", sent_BTEC, x_BTD, preferred_element_type=jnp.float32).astype(x_BTD.dtype)
+    if given_BTk is None:
+        sent_BTEC, given_BTD = placed_BTkEC.any(axis=2).astype(x_BTD.dtype), x_BTD
+    else:
+        sent_BTEC, given_BTD = _placed(given_BTk, placed_BTkEC), x_BTD.astype(jnp.float32)
+    x_BECD = jnp.einsum("BTEC,BTD->BECD", sent_BTEC, given_BTD, preferred_element_type=jnp.float32)
+    x_BECD = x_BECD.astype(x_BTD.dtype)
 
     def product(x_EBCI: Array, kernel_EIO: Array, bias_EO: Array | None) -> Array:
         # Experts lead in both: with rows first, XLA's CPU has no such product of bfloat16 into float32.
@@ -87,7 +110,7 @@ def _mix_within_capacity(
     gate_EBCF = product(x_EBCD, experts.wi_0_EDF, experts.wi_0_bias_EF)
     linear_EBCF = product(x_EBCD, experts.wi_1_EDF, experts.wi_1_bias_EF)
     out_EBCD = product(_gated(gate_EBCF, linear_EBCF, moe), experts.wo_EFD, experts.wo_bias_ED)
-    weights_BTEC = jnp.where(placed_BTkEC, weights_BTk[..., None, None], 0.0).sum(axis=2)
+    weights_BTEC = _placed(weights_BTk, placed_BTkEC)
     out_BECD = out_EBCD.swapaxes(0, 1).astype(jnp.float32)
     return jnp.einsum("BTEC,BECD->BTD", weights_BTEC, out_BECD).astype(x_BTD.dtype)
 
@@ -104,6 +127,11 @@ def _places(chosen_BTk: Int[Array, "b t k"], valid_BT: Bool[Array, "b t"], moe: 
     place_BTkE = (jnp.cumsum(in_order_BSE, axis=1) - 1).reshape(is_chosen_BTkE.shape)
     places_C = jnp.arange(min(capacity, length))
     return is_chosen_BTkE[..., None] & (place_BTkE[..., None] == places_C[None, None, None, None, :])
+
+
+def _placed(weights_BTk: Float[Array, "b t k"], placed_BTkEC: Bool[Array, "b t k e c"]) -> Float[Array, "b t e c"]:
+    """Each choice's weight at its place, and zeros."""
+    return jnp.where(placed_BTkEC, weights_BTk[..., None, None], 0.0).sum(axis=2)
 
 
 def _gated(gated: Array, linear: Array, moe: Moe) -> Array:

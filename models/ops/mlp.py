@@ -1,4 +1,4 @@
-"""The point-wise part of an MLP. Its matrix products are `dense`."""
+"""The point-wise part of an MLP, and of what a gate lets through. Matrix products are `dense`."""
 
 import jax
 import jax.numpy as jnp
@@ -39,3 +39,11 @@ def gate(
     if linear_offset:
         linear = linear + linear_offset
     return activate(gate, activation) * linear
+
+
+def sigmoid_gate(x: Float[Array, "*b d"], logits: Float[Array, "*b g"]) -> Float[Array, "*b d"]:
+    """`x * sigmoid(logits)` in the dtype of `x`, computed in float32; a single logit gates the whole last axis.
+
+    Source: Qiu et al., "Gated Attention for Large Language Models", eq. 5.
+    """
+    return (x.astype(jnp.float32) * jax.nn.sigmoid(logits.astype(jnp.float32))).astype(x.dtype)

@@ -7,15 +7,18 @@ from jaxtyping import Array, Float
 
 
 def rms_norm(
-    x: Float[Array, "*b d"], scale: Float[Array, " d"], *, epsilon: float, zero_centered: bool, dtype: DTypeLike
+    x: Float[Array, "*b d"], scale: Float[Array, " d"] | None, *, epsilon: float, zero_centered: bool, dtype: DTypeLike
 ) -> Float[Array, "*b d"]:
     """`x / sqrt(mean(x**2) + epsilon) * scale`, with `1 + scale` if `zero_centered`; float32 inside.
+
+    Without a scale there is nothing to multiply with.
 
     Source: Zhang and Sennrich, "Root Mean Square Layer Normalization", eq. 4.
     """
     x = x.astype(jnp.float32)
     mean_square = jnp.mean(jnp.square(x), axis=-1, keepdims=True)
-    return (x * lax.rsqrt(mean_square + epsilon) * _factor(scale, zero_centered, x.ndim)).astype(dtype)
+    normed = x * lax.rsqrt(mean_square + epsilon)
+    return (normed if scale is None else normed * _factor(scale, zero_centered, x.ndim)).astype(dtype)
 
 
 def layer_norm(

@@ -1,4 +1,6 @@
-"""Rotary positions and their scalings. Axes: `B` batch, `T` position, `N` heads, `H` head dim, `h` half of what turns.
+"""Rotary positions and their scalings, and the temperature of a layer without them.
+
+Axes: `B` batch, `T` position, `N` heads, `H` head dim, `h` half of what turns.
 
 Frequencies are constants of the trace, computed in float64 by NumPy: a power in float32 errs by many roundings, and a
 late position multiplies its error.
@@ -10,27 +12,52 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ..config import LinearScaling, Llama3Scaling, Rope, YarnScaling
+from ..config import LinearScaling, Llama3Scaling, Rope, Unrotated, YarnScaling
 
 
 def rotate(x_BTNH: Float[Array, "b t n h"], positions_BT: Int[Array, "b t"], rope: Rope) -> Float[Array, "b t n h"]:
     """Turn each pair of the first `rope.fraction` of the head by the angle `position * frequency` of that pair.
 
-    Angles and products are float32: bfloat16 has no room for a position above 256.
+    `rope.proportional`: of the first of the pairs that all of the head makes. Angles and products are float32: bfloat16
+    has no room for a position above 256.
 
-    Source: Su et al., "RoFormer", section 3.2; halves as pairs in GPT-NeoX and Llama.
+    Source: Su et al., "RoFormer", section 3.2; halves as pairs in GPT-NeoX and Llama; proportional in Gemma 4.
     """
     dim = x_BTNH.shape[-1]
     turning = int(dim * rope.fraction)
-    angles_BT1h = _angles(positions_BT, _frequencies(rope, turning))[:, :, None, :]
+    if not rope.proportional:
+        rotated_BTNH = _turn(x_BTNH[..., :turning], positions_BT, _frequencies(rope, turning), rope)
+        return rotated_BTNH if turning == dim else jnp.concatenate([rotated_BTNH, x_BTNH[..., turning:]], axis=-1)
+    num_pairs = turning // 2
+    halves = jnp.split(x_BTNH, 2, axis=-1)
+    inner_BTNH = jnp.concatenate([half[..., :num_pairs] for half in halves], axis=-1)
+    turned = jnp.split(_turn(inner_BTNH, positions_BT, _frequencies(rope, dim)[:num_pairs], rope), 2, axis=-1)
+    parts = [turned[0], halves[0][..., num_pairs:], turned[1], halves[1][..., num_pairs:]]
+    return jnp.concatenate(parts, axis=-1)
+
+
+def temper(
+    q_BTNH: Float[Array, "b t n h"], positions_BT: Int[Array, "b t"], unrotated: Unrotated
+) -> Float[Array, "b t n h"]:
+    """The query times `1 + temperature * log(1 + floor((position + 1) / length))`, in float32 and then its own dtype.
+
+    Source: Nakanishi, "Scalable-Softmax Is Superior for Attention"; the steps are those of Llama 4 (Meta 2025).
+    """
+    steps_BT = ((positions_BT + 1) // unrotated.length).astype(jnp.float32)
+    factor_BT = 1.0 + unrotated.temperature * jnp.log1p(steps_BT)
+    return (q_BTNH.astype(jnp.float32) * factor_BT[:, :, None, None]).astype(q_BTNH.dtype)
+
+
+def _turn(x_BTNH: Array, positions_BT: Array, frequencies: np.ndarray, rope: Rope) -> Float[Array, "b t n h"]:
+    """All of `x` turned, by one frequency for each of its pairs."""
+    angles_BT1h = _angles(positions_BT, frequencies)[:, :, None, :]
     cos_BT1h, sin_BT1h = jnp.cos(angles_BT1h), jnp.sin(angles_BT1h)
     if (amplitude := _amplitude(rope.scaling)) != 1.0:
         cos_BT1h, sin_BT1h = amplitude * cos_BT1h, amplitude * sin_BT1h
-    first_BTNh, second_BTNh = _pairs(x_BTNH[..., :turning].astype(jnp.float32), rope.interleaved)
-    rotated = _unpaired(
+    first_BTNh, second_BTNh = _pairs(x_BTNH.astype(jnp.float32), rope.interleaved)
+    return _unpaired(
         first_BTNh * cos_BT1h - second_BTNh * sin_BT1h, second_BTNh * cos_BT1h + first_BTNh * sin_BT1h, rope.interleaved
     ).astype(x_BTNH.dtype)
-    return rotated if turning == dim else jnp.concatenate([rotated, x_BTNH[..., turning:]], axis=-1)
 
 
 def _angles(positions_BT: Int[Array, "b t"], frequencies: np.ndarray) -> Float[Array, "b t h"]:
@@ -72,7 +99,8 @@ def _llama3(plain: np.ndarray, scaling: Llama3Scaling) -> np.ndarray:
     """Source: Dubey et al., "The Llama 3 Herd of Models", with the constants of Meta's `apply_scaling`."""
     turns = scaling.original_length * plain / (2 * math.pi)
     low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
-    kept = np.clip((turns - low) / (high - low), 0.0, 1.0)
+    # Equal bounds make a step of the blend (Llama 4).
+    kept = np.clip((turns - low) / (high - low), 0.0, 1.0) if low < high else (turns > high).astype(np.float64)
     return kept * plain + (1.0 - kept) * plain / scaling.factor
 
 

@@ -23,12 +23,28 @@ class Routing(typing.NamedTuple):
     chosen_BTk: Int[Array, "b t k"]
 
 
-def route(logits_BTE: Float[Array, "b t e"], choice_bias_E: Float[Array, " e"] | None, router: Router) -> Routing:
+def route(
+    logits_BTE: Float[Array, "b t e"],
+    choice_bias_E: Float[Array, " e"] | None,
+    router: Router,
+    *,
+    expert_scale_E: Float[Array, " e"] | None = None,
+) -> Routing:
     """The router's rule (see `Router`) on float32 logits. The choice has no gradient, the weights have.
 
+    `expert_scale_E`: the trained factor of each expert, on its weight when all else is done.
+
     Source: Jiang et al., "Mixtral of Experts", section 2.1; DeepSeek-AI, "DeepSeek-V3", eq. 12 to 16 (sigmoid, bias of
-    the choice, groups).
+    the choice, groups); Gemma 4 (factors of the experts).
     """
+    weights_BTk, chosen_BTk = _weigh(logits_BTE, choice_bias_E, router)
+    if expert_scale_E is not None:
+        scale_E = expert_scale_E.astype(jnp.float32)
+        weights_BTk = weights_BTk * scale_E.at[chosen_BTk].get(mode="promise_in_bounds", wrap_negative_indices=False)
+    return Routing(weights_BTk, chosen_BTk)
+
+
+def _weigh(logits_BTE: Array, choice_bias_E: Array | None, router: Router) -> Routing:
     if router.score is Score.SOFTMAX_OF_CHOSEN:
         chosen_BTk = _choose(logits_BTE, router)
         weights_BTk = jax.nn.softmax(jnp.take_along_axis(logits_BTE, chosen_BTk, axis=-1), axis=-1)
