@@ -15,8 +15,9 @@ from .. import ops
 from ..config import Layer, LearnedPositions, ModelConfig, Remat, schema
 from ..protocol import Mode
 from .attention import Attention
+from .delta import GatedDelta
 from .latent import LatentAttention
-from .layers import RESIDUAL, Dense, Dropout, Embed, constrain, dtype_of, make_norm
+from .layers import RESIDUAL, Dense, Dropout, Embed, constrain, declare, dtype_of, make_norm
 from .mlp import Mlp
 from .moe import ROUTING, Moe
 
@@ -29,12 +30,16 @@ POLICIES = {
 
 @dataclasses.dataclass(frozen=True)
 class DecoderLayer:
-    """One layer of the cycle. Not a module: its parts carry its suffix and belong to the block that calls it."""
+    """One layer of the cycle. Not a module: its parts carry its suffix and belong to the block that calls it.
+
+    `scale_1` is that block's parameter too, of a layer that ends with one.
+    """
 
     config: ModelConfig
     layer: Layer
     mode: Mode
     deterministic: bool
+    scale_1: Float[Array, "1"] | None
 
     def __call__(
         self, x_BTD: Float[Array, "b t d"], positions_BT: Int[Array, "b t"], segments_BT: Int[Array, "b t"]
@@ -49,24 +54,32 @@ class DecoderLayer:
         x_BTD = constrain(x_BTD + h_BTD, RESIDUAL)
 
         h_BTD = self._norm(norms.pre_mlp, x_BTD)
-        h_BTD = self._feed_forward(h_BTD, segments_BT)
+        h_BTD = self._feed_forward(h_BTD, x_BTD, segments_BT)
         h_BTD = dropout(self._norm(norms.post_mlp, h_BTD))
-        return constrain(x_BTD + h_BTD, RESIDUAL)
+        x_BTD = x_BTD + h_BTD
+        if self.scale_1 is not None:
+            x_BTD = x_BTD * self.scale_1.astype(x_BTD.dtype)[None, None]
+        return constrain(x_BTD, RESIDUAL)
 
-    def _attention(self) -> Attention | LatentAttention:
+    def _attention(self) -> Attention | LatentAttention | GatedDelta:
         name = f"self_attention{self.layer.suffix}"
-        match self.config.attention:
+        match self.config.attention_of(self.layer):
             case schema.Attention() as attention:
                 return Attention(self.config, attention, self.layer, self.mode, name=name)
             case schema.LatentAttention() as attention:
                 return LatentAttention(self.config, attention, self.layer, self.mode, name=name)
+            case schema.GatedDelta() as attention:
+                return GatedDelta(self.config, attention, self.mode, name=name)
 
-    def _feed_forward(self, x_BTD: Float[Array, "b t d"], segments_BT: Int[Array, "b t"]) -> Float[Array, "b t d"]:
+    def _feed_forward(
+        self, x_BTD: Float[Array, "b t d"], residual_BTD: Float[Array, "b t d"], segments_BT: Int[Array, "b t"]
+    ) -> Float[Array, "b t d"]:
+        """Of the normed `x`; a mixture may read the residual stream beside it."""
         match self.config.mlp_of(self.layer):
             case schema.Mlp() as mlp:
                 return Mlp(self.config, mlp, name=f"mlp{self.layer.suffix}")(x_BTD)
             case schema.Moe() as moe:
-                return Moe(self.config, moe, name=f"moe{self.layer.suffix}")(x_BTD, segments_BT)
+                return Moe(self.config, moe, name=f"moe{self.layer.suffix}")(x_BTD, residual_BTD, segments_BT)
 
     def _norm(self, name: str | None, x_BTD: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
         return x_BTD if name is None else make_norm(self.config, f"{name}{self.layer.suffix}")(x_BTD)
@@ -88,13 +101,22 @@ class Block(nn.Module):
         inputs = (positions_BT, segments_BT)
         for layer in self.cycle:
             if layer.name is None:
-                x_BTD = DecoderLayer(self.config, layer, self.mode, self.deterministic)(x_BTD, *inputs)
+                scale_1 = self._scale(layer)
+                x_BTD = DecoderLayer(self.config, layer, self.mode, self.deterministic, scale_1)(x_BTD, *inputs)
                 self.sow("intermediates", f"hidden_states{layer.suffix}", x_BTD)
             else:
                 inner = (dataclasses.replace(layer, name=None),)
                 block = Block(self.config, inner, self.mode, self.deterministic, name=layer.name)
                 x_BTD, _ = block(x_BTD, *inputs)
         return x_BTD, None
+
+    @nn.nowrap
+    def _scale(self, layer: Layer) -> Float[Array, "1"] | None:
+        """What the layer's residual stream is multiplied by at its end, if the model has that."""
+        if not self.config.layer_scale:
+            return None
+        ones, name = nn.initializers.ones_init(), f"layer_scale{layer.suffix}"
+        return declare(self, name, ones, (1,), (None,), self.config.weight_dtype)
 
 
 @functools.cache

@@ -33,7 +33,7 @@ class LatentAttention(nn.Module):
         self, x_BTD: Float[Array, "b t d"], positions_BT: Int[Array, "b t"], segments_BT: Int[Array, "b t"]
     ) -> Float[Array, "b t d"]:
         """What the layer adds to its residual stream. In decode mode it reads and writes the cache."""
-        config, attention, window = self.config, self.attention, self.layer.window
+        config, attention = self.config, self.attention
         q_BTNH = constrain(self._query(x_BTD, positions_BT), QUERY)
         latent, rope_key = self._latent(x_BTD, positions_BT)
         if self.mode is Mode.DECODE:
@@ -41,9 +41,9 @@ class LatentAttention(nn.Module):
             latent = write(self, "cached_latent", latent, start_B, CACHED)
             rope_key = write(self, "cached_rope_key", rope_key, start_B, CACHED)
             segments_BS = write(self, "cached_segment_ids", segments_BT, start_B, CACHED_SEGMENTS)
-            mask_BTS = cached_mask(positions_BT, segments_BT, segments_BS, window=window)
+            mask_BTS = cached_mask(positions_BT, segments_BT, segments_BS, self.layer)
         else:
-            mask_BTS = own_mask(segments_BT, window=window)
+            mask_BTS = own_mask(positions_BT, segments_BT, self.layer)
         k_BSNH, v_BSNV = self._expanded(latent, rope_key)
         k_BSNH, v_BSNV = constrain(k_BSNH, KEY), constrain(v_BSNV, KEY)
         out_BTNV = ops.attend(q_BTNH, k_BSNH, v_BSNV, mask_BTS, scale=attention.scale, soft_cap=None)
@@ -97,6 +97,6 @@ class LatentAttention(nn.Module):
 
     @nn.nowrap
     def _rope(self) -> Rope:
-        rope = self.layer.rope or self.config.positions
+        rope = self.config.positions_of(self.layer)
         assert isinstance(rope, Rope)  # the configuration has no latent attention without one
         return rope

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .. import ops
 from ..config import ModelConfig, schema
-from .layers import Axes, declare, dtype_of
+from .layers import Axes, Dense, declare, dtype_of, make_norm
 from .mlp import Mlp
 
 # A collection apart from the residual streams: a train step that balances its experts records nothing else.
@@ -20,22 +20,29 @@ ROUTING = "routing"
 
 
 class Gate(nn.Module):
-    """The router's logits. What it adds to their scores for the choice alone is an attribute, since no logit has it."""
+    """The router's logits. What it does to their scores and weights is in attributes, since no logit has it."""
 
     config: ModelConfig
     router: schema.Router
 
     def setup(self) -> None:
-        """Declares the kernel, and the biases that the router has."""
+        """Declares the kernel, and the biases and scales that the router has."""
         config, router = self.config, self.router
         dtype, shape = config.weight_dtype, (router.num_experts,)
         init, zeros = nn.initializers.normal(config.embed_dim**-0.5), nn.initializers.zeros_init()
+        ones, width = nn.initializers.ones_init(), (config.embed_dim,)
         self.kernel = declare(self, "kernel", init, (config.embed_dim, *shape), ("embed_moe", None), dtype)
         self.bias = declare(self, "bias", zeros, shape, (None,), dtype) if router.logit_bias else None
         self.choice_bias = declare(self, "choice_bias", zeros, shape, (None,), dtype) if router.choice_bias else None
+        self.scale = declare(self, "scale", ones, width, ("embed",), dtype) if router.input_scale else None
+        self.expert_scale = declare(self, "expert_scale", ones, shape, ("exp",), dtype) if router.expert_scale else None
 
     def __call__(self, x_BTD: Float[Array, "b t d"]) -> Float[Array, "b t e"]:
         """Float32 logits: in bfloat16 near ties would be chosen by rounding."""
+        if self.scale is not None:
+            epsilon = self.config.norm.epsilon
+            x_BTD = ops.rms_norm(x_BTD, None, epsilon=epsilon, zero_centered=False, dtype=jnp.float32)
+            x_BTD = x_BTD * self.scale.astype(jnp.float32)[None, None] * self.config.embed_dim**-0.5
         return ops.dense(x_BTD, self.kernel, self.bias, dtype=jnp.float32)
 
 
@@ -46,21 +53,49 @@ class Moe(nn.Module):
     moe: schema.Moe
 
     @nn.compact
-    def __call__(self, x_BTD: Float[Array, "b t d"], segments_BT: Int[Array, "b t"]) -> Float[Array, "b t d"]:
-        """What the layer adds to its residual stream. Padding, of segment 0, takes no expert's capacity."""
+    def __call__(
+        self, x_BTD: Float[Array, "b t d"], residual_BTD: Float[Array, "b t d"], segments_BT: Int[Array, "b t"]
+    ) -> Float[Array, "b t d"]:
+        """What the layer adds to its residual stream. Padding, of segment 0, takes no expert's capacity.
+
+        Gate and experts read the normed `x`; with norms of the branches, they read the residual stream.
+        """
+        norms = self.moe.branch_norms
+        if norms is None:
+            out_BTD = self._mixed(x_BTD, x_BTD, segments_BT)
+            return out_BTD if self.moe.shared_hidden_dim is None else out_BTD + self._shared(x_BTD)
+        inputs_BTD = make_norm(self.config, norms.experts_pre)(residual_BTD)
+        out_BTD = self._mixed(inputs_BTD, residual_BTD, segments_BT)
+        out_BTD = make_norm(self.config, norms.experts_post)(out_BTD)
+        return make_norm(self.config, norms.shared_post)(self._shared(x_BTD)) + out_BTD
+
+    @nn.nowrap
+    def _mixed(
+        self, x_BTD: Float[Array, "b t d"], gate_BTD: Float[Array, "b t d"], segments_BT: Int[Array, "b t"]
+    ) -> Float[Array, "b t d"]:
+        """The experts' outputs of `x`, chosen and weighted by what the gate makes of its own input."""
         moe, valid_BT = self.moe, segments_BT != 0
         gate = Gate(self.config, moe.router, name="gate")
-        logits_BTE = gate(x_BTD)
+        logits_BTE = gate(gate_BTD)
+        scale_E = None if gate.expert_scale is None else gate.expert_scale.astype(jnp.float32)
         with jax.named_scope("gate"):
-            weights_BTk, chosen_BTk = ops.route(logits_BTE, gate.choice_bias, moe.router)
+            weights_BTk, chosen_BTk = ops.route(logits_BTE, gate.choice_bias, moe.router, expert_scale_E=scale_E)
         self._record(logits_BTE, chosen_BTk, valid_BT)
         experts = self._experts()
         with jax.named_scope("experts"):
-            out_BTD = ops.mix_experts(x_BTD, weights_BTk, chosen_BTk, valid_BT, experts, moe)
-        if moe.shared_hidden_dim is None:
-            return out_BTD
+            return ops.mix_experts(x_BTD, weights_BTk, chosen_BTk, valid_BT, experts, moe)
+
+    @nn.nowrap
+    def _shared(self, x_BTD: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
+        """What every token gets, less where its gate is low if there is one."""
+        config, moe = self.config, self.moe
+        assert moe.shared_hidden_dim is not None  # the configuration has no gate or norms of it otherwise
         shared = schema.Mlp(hidden_dim=moe.shared_hidden_dim, activation=moe.activation, gated=True)
-        return out_BTD + Mlp(self.config, shared, name="shared_experts")(x_BTD)
+        out_BTD = Mlp(config, shared, name="shared_experts")(x_BTD)
+        if not moe.shared_gate:
+            return out_BTD
+        logit_BT1 = Dense(config, (config.embed_dim, 1), ("embed", None), name="shared_gate")(x_BTD)
+        return ops.sigmoid_gate(out_BTD, logit_BT1)
 
     @nn.nowrap
     def _record(

@@ -87,8 +87,8 @@ TWIN_FAULTS = (
     SourceFault(
         id="layers-own-positions-ignored",
         path="models/linen/attention.py",
-        old="rope = self.layer.rope or config.positions",
-        new="rope = config.positions",
+        old="match self.config.positions_of(self.layer):",
+        new="match self.config.positions:",
         label="gemma3-scanned",
         step="forward",
         names=("models/linen/attention.py", "layers_0"),
