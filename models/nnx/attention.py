@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .. import ops
 from ..config import Attention as AttentionConfig
-from ..config import Layer, ModelConfig, Projection, QkNorm, Rope
+from ..config import Layer, ModelConfig, Projection, QkNorm, Rope, Unrotated
 from ..protocol import Mode
 from ..sharding import Rules
 from .layers import Dense, RmsNorm, constrain, param
@@ -39,12 +39,12 @@ class Attention(nnx.Module):
     """Self-attention over the batch (`Mode.TRAIN`) or over the cache (`Mode.DECODE`)."""
 
     def __init__(self, config: ModelConfig, layer: Layer, *, rules: Rules, rngs: nnx.Rngs) -> None:
-        attention, embed = config.attention, (config.embed_dim,)
+        attention, embed = config.attention_of(layer), (config.embed_dim,)
         assert isinstance(attention, AttentionConfig)
         self.config = config
         self.attention = attention
-        self.window = layer.window
-        self.positions = layer.rope or config.positions
+        self.layer = layer
+        self.positions = config.positions_of(layer)
         self.rules = rules
         heads = (attention.num_heads, attention.head_dim)
         key_heads = (attention.num_kv_heads, attention.head_dim)
@@ -53,10 +53,12 @@ class Attention(nnx.Module):
             self.qkv_proj = dense(embed, (3, *heads), ("embed", "qkv", "heads", "kv"), bias=attention.qkv_bias)
         else:
             key_axes = ("embed", "kv_heads", "kv_head_dim")
-            self.query = dense(embed, heads, ("embed", "q_heads", "kv"), bias=attention.qkv_bias)
+            queries = (attention.num_heads, attention.head_dim * (2 if attention.out_gate else 1))
+            self.query = dense(embed, queries, ("embed", "q_heads", "kv"), bias=attention.qkv_bias)
             self.key = dense(embed, key_heads, key_axes, bias=attention.qkv_bias)
-            self.value = dense(embed, key_heads, key_axes, bias=attention.qkv_bias)
-        if attention.qk_norm is not None:
+            if not attention.share_kv:
+                self.value = dense(embed, key_heads, key_axes, bias=attention.qkv_bias)
+        if attention.qk_norm in (QkNorm.HEAD, QkNorm.WIDTH):
             per_head = attention.qk_norm is QkNorm.HEAD
             self.query_norm = RmsNorm(config, attention.head_dim if per_head else math.prod(heads))
             self.key_norm = RmsNorm(config, attention.head_dim if per_head else math.prod(key_heads))
@@ -69,32 +71,33 @@ class Attention(nnx.Module):
     ) -> tuple[Float[Array, "b t d"], LayerCache]:
         """The attention output, and the cache with this call's keys and values written (empty in `Mode.TRAIN`)."""
         q_BTNH, k_BTKH, v_BTKH = self._project(x)
-        if self.attention.qk_norm is not None:
-            with jax.named_scope("query_norm"):
-                q_BTNH = self._normed(q_BTNH, self.query_norm)
-            with jax.named_scope("key_norm"):
-                k_BTKH = self._normed(k_BTKH, self.key_norm)
-        if isinstance(self.positions, Rope):
-            q_BTNH = ops.rotate(q_BTNH, context.positions, self.positions)
-            k_BTKH = ops.rotate(k_BTKH, context.positions, self.positions)
+        gate_BTNH = None
+        if self.attention.out_gate:
+            q_BTNH, gate_BTNH = jnp.split(q_BTNH, 2, axis=-1)
+        if self.attention.value_norm:
+            v_BTKH = self._plain_norm(v_BTKH)
+        q_BTNH, k_BTKH = self._positioned(q_BTNH, k_BTKH, context)
         q_BTNH = constrain(q_BTNH, QUERY_AXES, self.rules)
         k_BTKH = constrain(k_BTKH, KEY_AXES, self.rules)
         v_BTKH = constrain(v_BTKH, KEY_AXES, self.rules)
         if context.mode is Mode.DECODE:
             cache = _write(cache, k_BTKH, v_BTKH, context)
             k_BSKH, v_BSKH = cache["cached_key"], cache["cached_value"]
-            mask_BTS = cache_mask(context, cache, self.window)
+            mask_BTS = cache_mask(context, cache, self.layer)
         else:
-            k_BSKH, v_BSKH, mask_BTS = k_BTKH, v_BTKH, batch_mask(context, self.window)
+            k_BSKH, v_BSKH, mask_BTS = k_BTKH, v_BTKH, batch_mask(context, self.layer)
         out_BTNH = ops.attend(
             q_BTNH, k_BSKH, v_BSKH, mask_BTS, scale=self.attention.scale, soft_cap=self.attention.soft_cap,
             sinks=None if self.sinks is None else self.sinks[...],
         )
         out_BTNH = constrain(out_BTNH, QUERY_AXES, self.rules)
+        if gate_BTNH is not None:
+            out_BTNH = ops.sigmoid_gate(out_BTNH, gate_BTNH)
         with jax.named_scope("out"):
             return self.out(out_BTNH), cache
 
     def _project(self, x: Float[Array, "b t d"]) -> tuple[Array, Array, Array]:
+        """Query (with the gate of what it reads in the same heads, if there is one), key and value."""
         if self.attention.projection is Projection.FUSED:
             with jax.named_scope("qkv_proj"):
                 qkv = self.qkv_proj(x)
@@ -103,9 +106,34 @@ class Attention(nnx.Module):
             q_BTNH = self.query(x)
         with jax.named_scope("key"):
             k_BTKH = self.key(x)
+        if self.attention.share_kv:
+            return q_BTNH, k_BTKH, k_BTKH
         with jax.named_scope("value"):
             v_BTKH = self.value(x)
         return q_BTNH, k_BTKH, v_BTKH
+
+    def _positioned(
+        self, q_BTNH: Float[Array, "b t n h"], k_BTKH: Float[Array, "b t k h"], context: Context
+    ) -> tuple[Array, Array]:
+        """Query and key with their norms and positions: a norm with a scale goes first, one without goes last."""
+        if self.attention.qk_norm in (QkNorm.HEAD, QkNorm.WIDTH):
+            with jax.named_scope("query_norm"):
+                q_BTNH = self._normed(q_BTNH, self.query_norm)
+            with jax.named_scope("key_norm"):
+                k_BTKH = self._normed(k_BTKH, self.key_norm)
+        if isinstance(self.positions, Rope):
+            q_BTNH = ops.rotate(q_BTNH, context.positions, self.positions)
+            k_BTKH = ops.rotate(k_BTKH, context.positions, self.positions)
+            if self.attention.qk_norm is QkNorm.L2:
+                q_BTNH, k_BTKH = self._plain_norm(q_BTNH), self._plain_norm(k_BTKH)
+        elif isinstance(self.positions, Unrotated) and self.positions.temperature > 0:
+            q_BTNH = ops.temper(q_BTNH, context.positions, self.positions)
+        return q_BTNH, k_BTKH
+
+    def _plain_norm(self, x: Float[Array, "b t n h"]) -> Float[Array, "b t n h"]:
+        """Each head normed, without a scale."""
+        epsilon, dtype = self.config.norm.epsilon, jnp.dtype(self.config.dtype)
+        return ops.rms_norm(x, None, epsilon=epsilon, zero_centered=False, dtype=dtype)
 
     def _normed(self, x: Float[Array, "b t n h"], norm: RmsNorm) -> Float[Array, "b t n h"]:
         if self.attention.qk_norm is QkNorm.HEAD:
@@ -113,17 +141,20 @@ class Attention(nnx.Module):
         return norm(x.reshape(*x.shape[:2], -1)).reshape(x.shape)
 
 
-def batch_mask(context: Context, window: int | None) -> Bool[Array, "b t t"]:
-    """Which positions of the batch each one sees."""
-    index_BT = _indices(*context.segment_ids.shape)
-    return ops.attention_mask(index_BT, index_BT, context.segment_ids, context.segment_ids, window=window)
+def batch_mask(context: Context, layer: Layer) -> Bool[Array, "b t t"]:
+    """Which positions of the batch each one sees. Chunks are counted from the start of a document, not of the row."""
+    index_BT = _indices(*context.segment_ids.shape) if layer.chunk is None else context.positions
+    return ops.attention_mask(
+        index_BT, index_BT, context.segment_ids, context.segment_ids, window=layer.window, chunk=layer.chunk
+    )
 
 
-def cache_mask(context: Context, cache: LayerCache, window: int | None) -> Bool[Array, "b t s"]:
+def cache_mask(context: Context, cache: LayerCache, layer: Layer) -> Bool[Array, "b t s"]:
     """Which positions of the cache each one of the batch sees."""
     segments_BS = cache["cached_segment_ids"]
     return ops.attention_mask(
-        context.positions, _indices(*segments_BS.shape), context.segment_ids, segments_BS, window=window
+        context.positions, _indices(*segments_BS.shape), context.segment_ids, segments_BS, window=layer.window,
+        chunk=layer.chunk,
     )
 
 

@@ -19,13 +19,15 @@ from flax import nnx
 from jaxtyping import Array, Float, Key
 
 from .. import ops
+from ..config import GatedDelta as DeltaConfig
 from ..config import LatentAttention as LatentConfig
 from ..config import Layer, LearnedPositions, ModelConfig, Remat, Stack
 from ..config import Mlp as MlpConfig
 from ..sharding import Rules
 from .attention import Attention, Context, LayerCache
+from .delta import GatedDelta
 from .latent import LatentAttention
-from .layers import Dense, Dropout, Embed, constrain, make_norm
+from .layers import Dense, Dropout, Embed, constrain, make_norm, param
 from .mlp import Mlp
 from .moe import Moe
 
@@ -40,9 +42,9 @@ BlockOutput = tuple[BlockCache, Sown]
 
 
 def add_parts(holder: nnx.Module, config: ModelConfig, layer: Layer, *, rules: Rules, rngs: nnx.Rngs) -> None:
-    """Gives `holder` one layer's parts: attention, MLP or MoE, dropout, norms. Their names end with its suffix."""
+    """Gives `holder` one layer's parts: attention, MLP or MoE, dropout, norms, scale. Their names end in its suffix."""
     suffix, feed_forward = layer.suffix, config.mlp_of(layer)
-    attention = LatentAttention if isinstance(config.attention, LatentConfig) else Attention
+    attention = _attention_class(config, layer)
     setattr(holder, "self_attention" + suffix, attention(config, layer, rules=rules, rngs=rngs))
     if isinstance(feed_forward, MlpConfig):
         setattr(holder, "mlp" + suffix, Mlp(config, feed_forward, rules=rules, rngs=rngs))
@@ -52,6 +54,15 @@ def add_parts(holder: nnx.Module, config: ModelConfig, layer: Layer, *, rules: R
     for name in dataclasses.astuple(config.block_norms):
         if name is not None:
             setattr(holder, name + suffix, make_norm(config))
+    if config.layer_scale:
+        setattr(holder, "layer_scale" + suffix, param(jnp.ones((1,), jnp.dtype(config.weight_dtype)), (None,)))
+
+
+def _attention_class(config: ModelConfig, layer: Layer) -> type[Attention | LatentAttention | GatedDelta]:
+    attention = config.attention_of(layer)
+    if isinstance(attention, DeltaConfig):
+        return GatedDelta
+    return LatentAttention if isinstance(attention, LatentConfig) else Attention
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,17 +81,20 @@ class DecoderLayer:
         norms, name = self.config.block_norms, "self_attention" + self.layer.suffix
         normed = self._norm(norms.pre_attention, x)
         attended, cache = self._part("self_attention", normed, context, caches.get(name, {}))
-        x = self._add(x, self._norm(norms.post_attention, attended), keys[0])
-        hidden = self._feed_forward(self._norm(norms.pre_mlp, x), context)
+        x = constrain(self._add(x, self._norm(norms.post_attention, attended), keys[0]), EMBED_AXES, self.rules)
+        hidden = self._feed_forward(self._norm(norms.pre_mlp, x), x, context)
         x = self._add(x, self._norm(norms.post_mlp, hidden), keys[1])
+        x = constrain(self._scaled(x), EMBED_AXES, self.rules)
         if context.record:
             self.holder.sow(nnx.Intermediate, "hidden_states" + self.layer.suffix, x)
         return x, {name: cache} if cache else {}
 
-    def _feed_forward(self, x: Float[Array, "b t d"], context: Context) -> Float[Array, "b t d"]:
+    def _feed_forward(
+        self, x: Float[Array, "b t d"], residual: Float[Array, "b t d"], context: Context
+    ) -> Float[Array, "b t d"]:
         if isinstance(self.config.mlp_of(self.layer), MlpConfig):
             return self._part("mlp", x)
-        return self._part("moe", x, context)
+        return self._part("moe", x, residual, context)
 
     def _part(self, word: str, *args: object) -> typing.Any:
         """What the part with this layer's suffix returns; an attention returns its cache too."""
@@ -94,7 +108,13 @@ class DecoderLayer:
     def _add(
         self, x: Float[Array, "b t d"], branch: Float[Array, "b t d"], key: Key[Array, ""] | None
     ) -> Float[Array, "b t d"]:
-        return constrain(x + self._part("dropout", branch, key), EMBED_AXES, self.rules)
+        return x + self._part("dropout", branch, key)
+
+    def _scaled(self, x: Float[Array, "b t d"]) -> Float[Array, "b t d"]:
+        if not self.config.layer_scale:
+            return x
+        scale_1 = getattr(self.holder, "layer_scale" + self.layer.suffix)[...]
+        return x * scale_1.astype(x.dtype)[None, None, :]
 
 
 class Block(nnx.Module):

@@ -28,12 +28,12 @@ class LatentAttention(nnx.Module):
     """Self-attention over the batch (`Mode.TRAIN`) or over the cache (`Mode.DECODE`)."""
 
     def __init__(self, config: ModelConfig, layer: Layer, *, rules: Rules, rngs: nnx.Rngs) -> None:
-        attention, rope = config.attention, layer.rope or config.positions
+        attention, rope = config.attention_of(layer), config.positions_of(layer)
         assert isinstance(attention, LatentConfig)
         assert isinstance(rope, Rope)  # validated
         self.config = config
         self.attention = attention
-        self.window = layer.window
+        self.layer = layer
         self.rope = rope
         self.rules = rules
         embed, heads = (config.embed_dim,), attention.num_heads
@@ -61,9 +61,9 @@ class LatentAttention(nnx.Module):
         if context.mode is Mode.DECODE:
             cache = _write(cache, latent_BSR, rope_key_BSr, context)
             latent_BSR, rope_key_BSr = cache["cached_latent"], cache["cached_rope_key"]
-            mask_BTS = cache_mask(context, cache, self.window)
+            mask_BTS = cache_mask(context, cache, self.layer)
         else:
-            mask_BTS = batch_mask(context, self.window)
+            mask_BTS = batch_mask(context, self.layer)
         k_BSNH, v_BSNH = self._expand(latent_BSR, rope_key_BSr)
         out_BTNH = ops.attend(q_BTNH, k_BSNH, v_BSNH, mask_BTS, scale=self.attention.scale, soft_cap=None)
         out_BTNH = constrain(out_BTNH, QUERY_AXES, self.rules)

@@ -82,7 +82,7 @@ class Dense(nnx.Module):
     """A linear map from the axes `inputs` to the axes `outputs`; `axes` names those of the kernel, in that order."""
 
     def __init__(
-        self, inputs: tuple[int, ...], outputs: tuple[int, ...], axes: tuple[str, ...], *, bias: bool,
+        self, inputs: tuple[int, ...], outputs: tuple[int, ...], axes: tuple[str | None, ...], *, bias: bool,
         config: ModelConfig, rngs: nnx.Rngs,
     ) -> None:
         self.num_contracted = len(inputs)

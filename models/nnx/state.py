@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx, traverse_util
 from jaxtyping import Array, Key
 
-from ..config import Attention, LatentAttention, ModelConfig, TrainConfig
+from ..config import Attention, GatedDelta, LatentAttention, ModelConfig, TrainConfig
 from ..protocol import Cache, Intermediates, Params, ParamSpec
 from ..sharding import DEFAULT_RULES, Rules
 from ..training import make_optimizer
@@ -166,25 +166,37 @@ def param_specs(config: ModelConfig) -> dict[str, ParamSpec]:
 
 def empty_cache(config: ModelConfig, batch_size: int, length: int) -> Cache:
     """Zeros for `length` positions a row. Segment 0 marks a slot that nothing was written to."""
-    widths = _cached_widths(config.attention)
     cache = {}
     for stack in config.stacks:
-        slots = (stack.length, batch_size, length) if stack.scanned else (batch_size, length)
+        blocks = (stack.length,) if stack.scanned else ()
         for block, layer in itertools.product(stack.names, stack.cycle):
             path = [block, layer.name, f"self_attention{layer.suffix}"]
             prefix = "/".join(["decoder", *(word for word in path if word is not None)])
-            for name, width in widths.items():
-                cache[f"{prefix}/{name}"] = jnp.zeros(slots + width, jnp.dtype(config.dtype))
-            cache[f"{prefix}/cached_segment_ids"] = jnp.zeros(slots, jnp.int32)
+            for name, leaf in _layer_cache(config.attention_of(layer), config, batch_size, length).items():
+                cache[f"{prefix}/{name}"] = jnp.zeros(blocks + leaf.shape, leaf.dtype)
     return cache
 
 
-def _cached_widths(attention: Attention | LatentAttention) -> dict[str, tuple[int, ...]]:
-    """The shape of what the cache holds of one position, by variable."""
+def _layer_cache(
+    attention: Attention | LatentAttention | GatedDelta, config: ModelConfig, batch_size: int, length: int
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """What one layer's cache holds, by variable: something of each position, or a state however long the text is."""
+    dtype = jnp.dtype(config.dtype)
+    if isinstance(attention, GatedDelta):
+        channels = 2 * attention.num_key_heads * attention.key_dim + attention.num_value_heads * attention.value_dim
+        state = (batch_size, attention.num_value_heads, attention.key_dim, attention.value_dim)
+        return {
+            "conv_state": jax.ShapeDtypeStruct((batch_size, attention.conv_width - 1, channels), dtype),
+            "recurrent_state": jax.ShapeDtypeStruct(state, jnp.float32),
+        }
     if isinstance(attention, LatentAttention):
-        return {"cached_latent": (attention.kv_rank,), "cached_rope_key": (attention.rope_dim,)}
-    heads = (attention.num_kv_heads, attention.head_dim)
-    return {"cached_key": heads, "cached_value": heads}
+        widths = {"cached_latent": (attention.kv_rank,), "cached_rope_key": (attention.rope_dim,)}
+    else:
+        heads = (attention.num_kv_heads, attention.head_dim)
+        widths = {"cached_key": heads, "cached_value": heads}
+    slots = (batch_size, length)
+    leaves = {name: jax.ShapeDtypeStruct(slots + width, dtype) for name, width in widths.items()}
+    return leaves | {"cached_segment_ids": jax.ShapeDtypeStruct(slots, jnp.int32)}
 
 
 def nest_cache(cache: Cache) -> dict:

@@ -81,6 +81,30 @@ def test_a_missing_weight_is_named_when_weights_alone_are_loaded(saved, tmp_path
     assert f"{NAMES[KERNEL]}: is missing" in _message(error)
 
 
+DELTA = "decoder/layers/layers_1/self_attention"
+SCALE = "decoder/layers/layers_5/layer_scale"
+BY_ATTENTION = [
+    ("qwen3-next-tiny", f"{DELTA}/A_log", None, "is missing"),
+    ("qwen3-next-tiny", f"{DELTA}/conv1d/kernel", (2, 4, 1, 64), "has shape"),  # blocks on the first axis
+    ("gemma4-tiny", SCALE, (2,), "has shape"),
+    ("gemma4-tiny", SCALE, None, "is missing"),
+]
+
+
+@pytest.mark.parametrize(("name", "leaf", "shape", "words"), BY_ATTENTION)
+def test_damage_of_what_only_some_layers_have_is_named(name, leaf, shape, words, tmp_path):
+    model, backend = config(name), models.backend("nnx")
+    state = random_state(backend, model)
+    leaves = read_tree(save(tmp_path / "whole", state, backend=backend, config=model, train=TRAIN))
+    place = ("params", "params", *leaf.split("/"))
+    array = leaves.pop(place)
+    if shape is not None:
+        leaves[place] = array.reshape(shape)
+    with pytest.raises(CheckpointError) as error:
+        _restore(_bare(tmp_path, leaves), twin="nnx", model=model)
+    assert f"params/{leaf}: {words}" in _message(error)
+
+
 def test_an_extra_leaf_is_named(saved, tmp_path):
     extra = (*KERNEL[:-1], "bias")
     path = _bare(tmp_path, {**read_tree(saved), extra: np.zeros(3, np.float32)})

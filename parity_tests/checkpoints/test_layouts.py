@@ -19,7 +19,9 @@ WORDS = st.one_of(
     ),
     st.from_regex(r"[a-z][a-z0-9_]{0,8}", fullmatch=True),
 )
-LEAVES = st.sampled_from(["kernel", "bias", "choice_bias", "sinks", "wi_0", "scale", "embedding", "w8", "0"])
+LEAVES = st.sampled_from(
+    ["kernel", "bias", "choice_bias", "sinks", "wi_0", "scale", "layer_scale", "A_log", "embedding", "w8", "0"]
+)
 BLOCKS = st.sampled_from(
     ["layers", "layers_3", "layers_11", "layers_remainder", "dense_layers", "dense_layers_3", "moe_layers_11"]
 )
@@ -153,6 +155,9 @@ def test_integer_layers_keep_their_numbers():
     [
         ("decoder/layers/layers_5/mlp/wo/kernel", "decoder/layers/layers_5/mlp/wo/kernel"),
         ("decoder/layers_2/layers_5/mlp/wo/kernel", "decoder/layers/2/layers_5/mlp/wo/kernel"),
+        ("decoder/layers_2/layers_5/layer_scale", "decoder/layers/2/layers_5/layer_scale"),
+        ("decoder/layers_2/layer_scale", "decoder/layers/2/layer_scale"),
+        ("decoder/layers_2/layers_0/self_attention/A_log", "decoder/layers/2/layers_0/self_attention/A_log"),
         ("decoder/layers_remainder/layers_0/mlp/wo/kernel", "decoder/layers_remainder/layers_0/mlp/wo/kernel"),
         ("decoder/dense_layers_2/mlp/wo/kernel", "decoder/dense_layers_2/mlp/wo/kernel"),
         ("decoder/moe_layers_2/moe/wo", "decoder/moe_layers_2/moe/wo"),

@@ -25,6 +25,7 @@ TWINS = ("linen", "nnx")
 PRESETS = ("llama-tiny", "gpt3-tiny", "gemma2-tiny")
 NESTED = ("gemma3-tiny", "olmo3-tiny", "gpt-oss-tiny")  # layers with names of their own, and a remainder
 PREFIXED = "deepseek3-tiny"  # two stacks, and a parameter that no gradient reaches
+VARIED = ("llama4-tiny", "qwen3-next-tiny", "gemma4-tiny")  # a cycle's layers hold other parameters
 
 
 def other(twin):
@@ -68,7 +69,8 @@ def test_bfloat16_weights_come_back_byte_for_byte(twin, tmp_path):
 
 
 WRITTEN = [(name, scan) for name in PRESETS for scan in (True, False)] + [(name, True) for name in NESTED]
-WRITTEN += [(PREFIXED, scan) for scan in (True, False)]
+WRITTEN += [(name, scan) for name in (PREFIXED, "qwen3-next-tiny") for scan in (True, False)]
+WRITTEN += [(name, True) for name in VARIED if name != "qwen3-next-tiny"]
 
 
 @pytest.mark.parametrize(("name", "scan"), WRITTEN)
@@ -156,6 +158,15 @@ def test_load_gives_config_and_parameters_of_any_layout(layout, tmp_path):
         {f"params/{name}": np.asarray(array) for name, array in params.items()},
         {name: array for name, array in expected.items() if name.startswith("params/")},
     )
+
+
+@pytest.mark.parametrize("name", VARIED)
+def test_the_description_of_each_layers_own_attention_comes_back(name, tmp_path):
+    model = config(name)
+    _, expected = _saved(tmp_path, "nnx", model)
+    found, params = load(tmp_path)
+    assert found == model
+    assert {f"params/{name}" for name in params} == {name for name in expected if name.startswith("params/")}
 
 
 def test_a_run_directory_means_its_last_step_and_nothing_is_overwritten(tmp_path):

@@ -62,6 +62,25 @@ def test_two_stacks_are_split_each_by_its_own_length():
             np.testing.assert_array_equal(apart[f"decoder/{stack}_{index}/{part}"], expected)
 
 
+@pytest.mark.parametrize(
+    ("name", "leaf", "shape"),
+    [
+        ("gemma4-tiny", "layers_5/layer_scale", (1,)),
+        ("gemma4-tiny", "layers_2/moe/gate/expert_scale", (5,)),
+        ("qwen3-next-tiny", "layers_1/self_attention/A_log", (4,)),
+        ("qwen3-next-tiny", "layers_2/self_attention/conv1d/kernel", (4, 1, 64)),
+    ],
+)
+def test_vectors_and_what_lies_in_no_module_are_split_by_blocks(name, leaf, shape):
+    model = config(name)
+    params = _params(model)
+    _, apart = rescan(model, params, scan_layers=False)
+    for index in range(model.num_blocks):
+        found = apart[f"decoder/layers_{index}/{leaf}"]
+        assert found.shape == shape
+        np.testing.assert_array_equal(found, params[f"decoder/layers/{leaf}"][:, index])
+
+
 def test_another_number_of_dense_layers_is_named():
     model = config("deepseek3-tiny")
     other = dataclasses.replace(model, num_layers=4, num_prefix_layers=2)
@@ -104,6 +123,8 @@ def _rewritten(source, target, model, backend, *, layout):
 RUNS = [
     *(("nnx", "gemma3-tiny", layout) for layout in Layout),
     *(("nnx", "deepseek3-tiny", layout) for layout in (Layout.FINAL, Layout.NNX_INTEGER)),
+    ("nnx", "qwen3-next-tiny", Layout.NNX_INTEGER), ("nnx", "gemma4-tiny", Layout.NNX_NATIVE),
+    ("linen", "qwen3-next-tiny", Layout.FINAL),
     ("linen", "deepseek3-tiny", Layout.LINEN),
     ("linen", "gemma3-tiny", Layout.LINEN), ("linen", "olmo3-tiny", Layout.FINAL),
 ]
