@@ -22,14 +22,6 @@ from .layers import Dense, RmsNorm, constrain, normal, param
 from .mlp import HIDDEN_AXES
 
 
-class Convolution(nnx.Module):
-    """The kernel of a convolution over time that keeps channels apart."""
-
-    def __init__(self, config: ModelConfig, width: int, channels: int, *, rngs: nnx.Rngs) -> None:
-        values = normal(rngs.params(), (width, 1, channels), width**-0.5, config)
-        self.kernel = param(values, (None, None, None))
-
-
 class GatedDelta(nnx.Module):
     """A state for each value head, from the start of the document (`Mode.TRAIN`) or of the cache (`Mode.DECODE`)."""
 
@@ -45,7 +37,9 @@ class GatedDelta(nnx.Module):
         dense = functools.partial(Dense, bias=False, config=config, rngs=rngs)
         self.in_proj_qkvz = dense(embed, (2 * keys + 2 * values,), ("embed", "gdn_head"))
         self.in_proj_ba = dense(embed, (2 * attention.num_value_heads,), ("embed", "gdn_head"))
-        self.conv1d = Convolution(config, attention.conv_width, 2 * keys + values, rngs=rngs)
+        width, channels = attention.conv_width, 2 * keys + values
+        kernel = normal(rngs.params(), (width, 1, channels), width**-0.5, config)
+        self.conv1d = nnx.Dict(kernel=param(kernel, (None, None, None)))
         dtype = jnp.dtype(config.weight_dtype)
         rates = jax.random.uniform(rngs.params(), heads, minval=1.0, maxval=16.0)
         self.A_log = param(jnp.log(rates).astype(dtype), (None,))
@@ -62,7 +56,7 @@ class GatedDelta(nnx.Module):
         conv_BwC, state_BNAV = _states(context, cache)
         documents_BT, valid_BT = ops.documents(context.segment_ids), context.segment_ids != 0
         with jax.named_scope("conv"):
-            kernel_WC = self.conv1d.kernel[...][:, 0].astype(self.config.dtype)
+            kernel_WC = self.conv1d["kernel"][...][:, 0].astype(self.config.dtype)
             mixed_BTC, conv_BwC = ops.causal_conv(channels_BTC, kernel_WC, conv_BwC, documents_BT, valid_BT)
         q_BTKA, k_BTKA, v_BTNV = self._heads(mixed_BTC)
         with jax.named_scope("delta"):
@@ -112,6 +106,6 @@ def _states(context: Context, cache: LayerCache) -> tuple[Array | None, Array | 
     """What the convolution and the rule go on from. A row that starts at position 0 has nothing before it."""
     if context.mode is Mode.TRAIN:
         return None, None
-    goes_on_B = context.positions[:, 0] != 0
-    conv_BwC = jnp.where(goes_on_B[:, None, None], cache["conv_state"], 0)
-    return conv_BwC, jnp.where(goes_on_B[:, None, None, None], cache["recurrent_state"], 0)
+    begins_B = context.positions[:, 0] == 0
+    conv_BwC = jnp.where(begins_B[:, None, None], 0, cache["conv_state"])
+    return conv_BwC, jnp.where(begins_B[:, None, None, None], 0, cache["recurrent_state"])
