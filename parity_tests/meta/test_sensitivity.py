@@ -14,7 +14,10 @@ from harness.subjects.compact.setup import Setup
 from models.config import (
     Activation,
     AdamW,
+    Attention,
+    BranchNorms,
     DType,
+    GatedDelta,
     LatentAttention,
     Layer,
     LayerNorm,
@@ -32,6 +35,7 @@ from models.config import (
     Router,
     Score,
     TrainConfig,
+    Unrotated,
     YarnScaling,
 )
 
@@ -74,6 +78,9 @@ CHANGES = {
     ("model", "attention", "query_scale"): 0.5,
     ("model", "attention", "soft_cap"): 3.0,
     ("model", "attention", "sinks"): True,
+    ("model", "attention", "out_gate"): True,
+    ("model", "attention", "value_norm"): True,
+    ("model", "attention", "share_kv"): True,
     ("model", "mlp", "hidden_dim"): 40,
     ("model", "mlp", "activation"): Activation.SILU,
     ("model", "mlp", "gated"): False,
@@ -85,6 +92,7 @@ CHANGES = {
     ("model", "positions", "fraction"): 0.5,
     ("model", "positions", "interleaved"): True,
     ("model", "positions", "scaling"): LinearScaling(factor=2.0),
+    ("model", "positions", "proportional"): True,
     ("model", "block_norms", "pre_attention"): None,
     ("model", "block_norms", "post_attention"): None,
     ("model", "block_norms", "pre_mlp"): None,
@@ -100,6 +108,7 @@ CHANGES = {
     ("model", "weight_dtype"): DType.BFLOAT16,
     ("model", "scan_layers"): False,
     ("model", "remat"): Remat.FULL,
+    ("model", "layer_scale"): True,
     ("train", "optimizer", "peak_learning_rate"): 1e-2,
     ("train", "optimizer", "warmup_steps"): 5,
     ("train", "optimizer", "decay_steps"): 50,
@@ -125,7 +134,10 @@ LAYERS = {
     "name": Layer(window=5, name="layers_0"),
     "rope": Layer(window=5, suffix="_local", rope=Rope(max_timescale=500.0)),
     "mlp": Layer(window=5, suffix="_local", mlp=Mlp(hidden_dim=40, activation=Activation.GELU, gated=True)),
+    "attention": Layer(window=5, suffix="_local", attention=Attention(4, 1, 8)),
+    "chunk": Layer(chunk=5, suffix="_local"),
 }
+NORMS = BranchNorms("shared_norm", "experts_in_norm", "experts_out_norm")
 ROUTER = Router(6, 2, score=Score.SIGMOID, num_groups=3, num_chosen_groups=2)
 # And for the parts that stand in for those of BASE.
 PARTS = {
@@ -133,13 +145,19 @@ PARTS = {
         "num_heads": 2, "kv_rank": 12, "nope_dim": 8, "rope_dim": 6, "value_dim": 7, "query_rank": 9,
         "query_scale": 0.5,
     },
-    Moe(ROUTER, 24): {
+    GatedDelta(2, 4, 3, 5, chunk=4): {
+        "num_key_heads": 1, "num_value_heads": 6, "key_dim": 4, "value_dim": 6, "conv_width": 3, "chunk": 6,
+    },
+    Unrotated(temperature=0.1, length=4): {"temperature": 0.2, "length": 5},
+    Moe(ROUTER, 24, shared_hidden_dim=16): {
         "router": dataclasses.replace(ROUTER, num_experts=9), "hidden_dim": 40, "activation": Activation.GELU,
-        "bias": True, "clamp": 1.0, "linear_offset": 1.0, "capacity_factor": 1.0, "shared_hidden_dim": 16,
+        "bias": True, "clamp": 1.0, "linear_offset": 1.0, "capacity_factor": 1.0, "shared_hidden_dim": None,
+        "shared_gate": True, "scale_inputs": True, "branch_norms": NORMS,
     },
     ROUTER: {
         "num_experts": 9, "num_chosen": 3, "score": Score.SOFTMAX, "normalized": True, "scale": 2.0, "logit_bias": True,
         "choice_bias": True, "num_groups": 2, "num_chosen_groups": 1, "group_top": 2,
+        "expert_scale": True, "input_scale": True,
     },
 }  # fmt: skip
 PART_FIELDS = {f"{type(one).__name__}-{field}": (one, field) for one in PARTS for field in PARTS[one]}
@@ -184,9 +202,27 @@ def _setup(path, new):
         base = _with_model(prefix=Layer(), num_prefix_layers=2)
     if path[-1] in ("load_balance_weight", "choice_bias_rate"):
         base = _with_model(mlp=Moe(Router(4, 2, choice_bias=True), 24))
+    if path == ("model", "positions", "proportional"):  # of the whole head it is the same
+        base = _changed(base, ("model", "positions", "fraction"), 0.5)
     if path == ("model", "attention", "projection"):  # fused needs as many key heads
         base = _changed(base, ("model", "attention", "num_kv_heads"), base.model.attention.num_heads)
     return base, _changed(base, path, new)
+
+
+def _holding(part):
+    """BASE with this part in its place."""
+    first, *others = BASE.model.cycle
+    match part:
+        case LatentAttention():
+            return _with_model(attention=part)
+        case Router():
+            return _with_model(mlp=Moe(part, 24))
+        case Moe():
+            return _with_model(mlp=part)
+        case GatedDelta():
+            return _with_model(cycle=(dataclasses.replace(first, window=None, attention=part), *others))
+        case Unrotated():
+            return _with_model(cycle=(dataclasses.replace(first, rope=part), *others))
 
 
 def _observed(setup, step="train_step"):
@@ -209,9 +245,7 @@ def test_changing_any_one_field_of_a_part_shows_in_both_twins(name):
     part, field = PART_FIELDS[name]
     observed = []
     for one in (part, dataclasses.replace(part, **{field: PARTS[part][field]})):
-        one = Moe(one, 24) if isinstance(one, Router) else one
-        setup = _with_model(**{"attention" if isinstance(one, LatentAttention) else "mlp": one})
-        observed.append(_observed(setup, "forward")[1])
+        observed.append(_observed(_holding(one), "forward")[1])
     for backend, old, new in zip(SUBJECT.backends, *observed, strict=True):
         assert old != new, backend
 

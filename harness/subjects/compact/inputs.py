@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from models.config import LatentAttention, LearnedPositions, ModelConfig
+from models.config import Attention, GatedDelta, LatentAttention, LearnedPositions, ModelConfig
 from models.training.batch import Batch
 
 from ...program import Leaf
@@ -127,7 +127,9 @@ def _floats(leaf: Leaf, config: ModelConfig, seed: int) -> jax.Array:
         value = 0.1 * noise
     elif name.endswith("/scale"):
         value = 0.3 * noise + (0.0 if config.norm.zero_centered else 1.0)
-    elif name.endswith(("bias", "sinks")):
+    elif name.endswith("_scale") or "/layer_scale" in name:
+        value = 0.3 * noise + 1.0
+    elif name.endswith(("bias", "sinks", "A_log")):
         value = 0.3 * noise
     else:
         value = noise * _deviation(name, config)
@@ -136,16 +138,30 @@ def _floats(leaf: Leaf, config: ModelConfig, seed: int) -> jax.Array:
 
 def _deviation(name: str, config: ModelConfig) -> float:
     """Standard deviation of a kernel or embedding: logits and attention scores of order one."""
-    attention = config.attention
-    if name.endswith(("wo/kernel", "/wo")):
-        return config.mlp.hidden_dim**-0.5
-    if name.endswith("out/kernel"):
-        width = attention.value_dim if isinstance(attention, LatentAttention) else attention.head_dim
-        return (attention.num_heads * width) ** -0.5
-    if isinstance(attention, LatentAttention) and name.endswith("wkv_b/kernel"):
-        return attention.kv_rank**-0.5
-    if isinstance(attention, LatentAttention) and name.endswith("wq_b/kernel"):
-        return (attention.query_rank or 1) ** -0.5
     if name.startswith("cache/"):
         return 1.0
+    if name.endswith(("wo/kernel", "/wo")):
+        return config.mlp.hidden_dim**-0.5
+    for attention in map(config.attention_of, config.cycle):
+        fan_in = _fan_in(name, attention)
+        if fan_in is not None:
+            return fan_in**-0.5
     return config.embed_dim**-0.5
+
+
+def _fan_in(name: str, attention: Attention | LatentAttention | GatedDelta) -> int | None:
+    """How many numbers a kernel of this attention adds up; `None` for one that reads the residual stream."""
+    match attention:
+        case GatedDelta():
+            widths = {
+                "conv1d/kernel": attention.conv_width,
+                "out_proj/kernel": attention.num_value_heads * attention.value_dim,
+            }
+        case LatentAttention():
+            widths = {
+                "wkv_b/kernel": attention.kv_rank, "wq_b/kernel": attention.query_rank or 1,
+                "out/kernel": attention.num_heads * attention.value_dim,
+            }  # fmt: skip
+        case Attention():
+            widths = {"out/kernel": attention.num_heads * attention.head_dim}
+    return next((width for ending, width in widths.items() if name.endswith(ending)), None)

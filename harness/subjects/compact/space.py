@@ -16,7 +16,9 @@ from models.config import (
     AdamW,
     Attention,
     BlockNorms,
+    BranchNorms,
     DType,
+    GatedDelta,
     LatentAttention,
     Layer,
     LayerNorm,
@@ -34,6 +36,7 @@ from models.config import (
     Router,
     Score,
     TrainConfig,
+    Unrotated,
     YarnScaling,
 )
 
@@ -44,11 +47,13 @@ KNOBS: dict[str, tuple[typing.Any, ...]] = {
     "cycle": ((None,), (3,), (4, None), (3, 5, None)),
     "remainder": (0, 1, 2),
     "named_layers": (False, True),
-    "own_rope": (False, True),
+    "chunked": (False, True),
+    "own_rope": (None, "turning", "none", "tempered"),
+    "own_attention": (None, "wide", "delta"),
     "norm": ("rms", "rms_zero", "layer", "layer_zero"),
     "epsilon": (1e-5, 1e-6, 1e-3),
     "positions": ("rope", "rope_long", "learned"),
-    "rope_fraction": (1.0, 0.5),
+    "rope_fraction": (1.0, 0.5, "half the pairs"),
     "interleaved": (False, True),
     "rope_scaling": (None, "linear", "llama3", "yarn"),
     "heads": ((4, 2), (2, 2), (4, 1), (6, 3)),
@@ -56,16 +61,20 @@ KNOBS: dict[str, tuple[typing.Any, ...]] = {
     "projection": ("separate", "fused"),
     "qkv_bias": (False, True),
     "out_bias": (False, True),
-    "qk_norm": (None, "head", "width"),
+    "qk_norm": (None, "head", "width", "l2"),
+    "out_gate": (False, True),
+    "value_norm": (False, True),
+    "share_kv": (False, True),
     "query_scale": (None, 1.0, 0.3),
     "soft_cap": (None, 5.0),
     "activation": ("silu", "gelu", "quick_gelu"),
     "gated": (True, False),
     "mlp_bias": (False, True),
     "mlp_norm": ("block", "inside", "none"),
-    "experts": (None, "softmax", "sigmoid_groups", "of_chosen"),
+    "experts": (None, "softmax", "sigmoid_groups", "of_chosen", "scaled"),
     "capacity_factor": (None, 0.7),
-    "shared_experts": (False, True),
+    "scale_inputs": (False, True),
+    "shared_experts": (None, "plain", "gated", "branch"),
     "clamp": (None, 0.5),
     "prefix": (0, 1, 2),
     "latent": (None, "plain", "low_rank"),
@@ -73,6 +82,7 @@ KNOBS: dict[str, tuple[typing.Any, ...]] = {
     "pre_attention": (True, False),
     "post_attention": (False, True),
     "post_mlp": (False, True),
+    "layer_scale": (False, True),
     "scale_embedding": (False, True),
     "tied_head": (False, True),
     "final_soft_cap": (None, 7.0),
@@ -107,7 +117,15 @@ ROUTERS = {
         group_top=2,
     ),
     "of_chosen": Router(4, 3, score=Score.SOFTMAX_OF_CHOSEN, logit_bias=True),
+    "scaled": Router(5, 2, normalized=True, expert_scale=True, input_scale=True),
 }  # fmt: skip
+OWN_ROPES = {
+    None: None,
+    "turning": Rope(max_timescale=100.0),
+    "none": Unrotated(),
+    "tempered": Unrotated(temperature=0.5, length=3),
+}
+BRANCHES = BranchNorms("post_feedforward_layernorm_1", "pre_feedforward_layernorm_2", "post_feedforward_layernorm_2")
 FAMILIES = ("llama", "gpt3", "gemma2")
 
 
@@ -178,29 +196,49 @@ def build(family: str, scan_layers: bool, knobs: Mapping[str, typing.Any]) -> Se
         weight_dtype=DType(knobs["weight_dtype"]),
         scan_layers=scan_layers,
         remat=Remat(knobs["remat"]),
+        layer_scale=knobs["layer_scale"],
     )
     return Setup(model, _train(knobs))
 
 
 def _cycle(knobs: Mapping[str, typing.Any]) -> tuple[Layer, ...]:
-    """The windows' layers. A plain cycle of one needs no names; learned positions leave no layer a rope of its own."""
+    """The windows' layers, the first with what is its own. A plain cycle of one needs no names."""
     windows, named = knobs["cycle"], knobs["named_layers"]
-    rope = Rope(max_timescale=100.0) if knobs["own_rope"] and knobs["positions"] != "learned" else None
-    return tuple(
+    layers = [
         Layer(
-            window=window,
+            window=None if knobs["chunked"] else window,
+            chunk=window if knobs["chunked"] else None,
             suffix=f"_{index}" if len(windows) > 1 and not named else "",
             name=f"layers_{index}" if named else None,
-            rope=rope if index == 0 else None,
         )
         for index, window in enumerate(windows)
-    )
+    ]
+    return (_with_its_own(layers[0], knobs), *layers[1:])
+
+
+def _with_its_own(layer: Layer, knobs: Mapping[str, typing.Any]) -> Layer:
+    """Learned positions leave a layer no rope, latent attention none that does not turn.
+
+    A state reads by neither rope nor window nor chunk, and needs RMSNorm.
+    """
+    own, rms = knobs["own_attention"], NORMS[knobs["norm"]][0] is RmsNorm
+    if own == "delta" and rms:
+        return dataclasses.replace(layer, window=None, chunk=None, attention=GatedDelta(2, 4, 3, 5, chunk=4))
+    attention = _attention({**knobs, "heads": (4, 1), "head_dim": 16, "share_kv": True}) if own == "wide" else None
+    rope = OWN_ROPES[knobs["own_rope"]] if knobs["positions"] != "learned" else None
+    if isinstance(rope, Unrotated) and attention is None and _is_latent(knobs):
+        rope = None
+    return dataclasses.replace(layer, attention=attention, rope=rope)
 
 
 def _attention(knobs: Mapping[str, typing.Any]) -> Attention:
-    """A fused projection has as many key heads as query heads and no norm over its width; only RMSNorm norms heads."""
+    """A fused projection has as many key heads as query heads, no norm over its width, no gate, and a value of its own.
+
+    Only RMSNorm norms heads.
+    """
     fused, (heads, kv_heads) = knobs["projection"] == "fused", knobs["heads"]
-    qk_norm = "head" if fused and knobs["qk_norm"] else knobs["qk_norm"]
+    rms = NORMS[knobs["norm"]][0] is RmsNorm
+    qk_norm = "head" if fused and knobs["qk_norm"] == "width" else knobs["qk_norm"]
     return Attention(
         num_heads=heads,
         num_kv_heads=heads if fused else kv_heads,
@@ -208,10 +246,13 @@ def _attention(knobs: Mapping[str, typing.Any]) -> Attention:
         projection=Projection(knobs["projection"]),
         qkv_bias=knobs["qkv_bias"],
         out_bias=knobs["out_bias"],
-        qk_norm=QkNorm(qk_norm) if qk_norm and NORMS[knobs["norm"]][0] is RmsNorm else None,
+        qk_norm=QkNorm(qk_norm) if qk_norm and rms else None,
         query_scale=knobs["query_scale"],
         soft_cap=knobs["soft_cap"],
         sinks=knobs["sinks"],
+        out_gate=knobs["out_gate"] and not fused,
+        value_norm=knobs["value_norm"] and rms,
+        share_kv=knobs["share_kv"] and not fused,
     )
 
 
@@ -230,11 +271,14 @@ def _latent(knobs: Mapping[str, typing.Any]) -> LatentAttention:
 def _positions(knobs: Mapping[str, typing.Any]) -> Rope | LearnedPositions:
     if knobs["positions"] == "learned":
         return LearnedPositions(length=32)
+    fraction = 1.0 if _is_latent(knobs) else knobs["rope_fraction"]
+    proportional = fraction == "half the pairs" and not knobs["interleaved"] and knobs["rope_scaling"] != "yarn"
     return Rope(
         max_timescale=TIMESCALES[knobs["positions"]],
-        fraction=1.0 if _is_latent(knobs) else knobs["rope_fraction"],
+        fraction=0.5 if isinstance(fraction, str) else fraction,
         interleaved=knobs["interleaved"],
         scaling=SCALINGS[knobs["rope_scaling"]],
+        proportional=proportional,
     )
 
 
@@ -258,6 +302,9 @@ def _moe(knobs: Mapping[str, typing.Any]) -> Moe:
         linear_offset=0.0 if knobs["clamp"] is None else 1.0,
         capacity_factor=knobs["capacity_factor"],
         shared_hidden_dim=7 if knobs["shared_experts"] else None,
+        shared_gate=knobs["shared_experts"] == "gated",
+        scale_inputs=knobs["scale_inputs"],
+        branch_norms=BRANCHES if knobs["shared_experts"] == "branch" else None,
     )
 
 
@@ -282,11 +329,13 @@ def knob_values(setup: Setup) -> dict[str, str]:
     values = {
         "family": model.family, "scan": model.scan_layers, "blocks": model.num_blocks,
         "cycle": tuple(layer.window for layer in model.cycle), "remainder": model.stacks[-1].names[0],
-        "named_layers": model.cycle[0].name is not None, "own_rope": model.cycle[0].rope is not None,
+        "chunks": tuple(layer.chunk for layer in model.cycle), "named_layers": model.cycle[0].name is not None,
+        "own_rope": model.cycle[0].rope, "own_attention": type(model.cycle[0].attention).__name__,
         "prefix": model.num_prefix_layers,
         "norm": (type(model.norm).__name__, model.norm.zero_centered), "epsilon": model.norm.epsilon,
         "positions": rope.max_timescale if rope else model.positions, "rope_fraction": rope.fraction if rope else None,
         "interleaved": rope.interleaved if rope else None, "rope_scaling": rope.scaling if rope else None,
+        "proportional": rope.proportional if rope else None, "layer_scale": model.layer_scale,
         "mlp_norm": norms.pre_mlp, "pre_attention": norms.pre_attention, "post_attention": norms.post_attention,
         "post_mlp": norms.post_mlp, "scale_embedding": model.scale_embedding, "tied_head": model.tied_head,
         "final_soft_cap": model.final_soft_cap, "dropout": model.dropout_rate, "dtype": model.dtype,
