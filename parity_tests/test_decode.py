@@ -1,12 +1,13 @@
 """Prefill and one autoregressive step with a cache: proved, run, and held against the forward pass."""
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 import pytest
 
 import models
 from harness import measure, prove
 from harness.subjects.compact import SUBJECT
+from parity_tests.float64 import Float64, assert_same
 from parity_tests.selection import gated
 
 SETUPS, DEEP, LIGHT = SUBJECT.tiny_setups(), SUBJECT.deep_setups(), SUBJECT.light_setups()
@@ -33,23 +34,36 @@ def test_decode_runs_alike(label, step, parity):
 @pytest.mark.parametrize("backend_name", SUBJECT.backends)
 @pytest.mark.parametrize("label", DEEP | LIGHT)
 def test_decode_equals_forward_rollout(label, backend_name):
-    """A ragged prompt in two chunks, then single tokens, gives the logits of the whole text at every position."""
-    import jax
+    """A ragged prompt in two chunks, then single tokens, gives the logits of the whole text at every position.
 
+    So does each text again in the other's slot, from position 0 on.
+    """
     config, backend = SETUPS[label].model, models.backend(backend_name)
-    params = backend.init(config, jax.random.key(1))
-    rng = np.random.default_rng(2)
-    tokens, sizes, length = rng.integers(0, config.vocab_size, (2, 14)).astype(np.int32), np.array([8, 6]), 14
-    wanted = np.asarray(jax.jit(lambda p, t: backend.apply(config, p, t))(params, tokens))
-    prefill, generate = jax.jit(backend.prefill(config)), jax.jit(backend.generate(config))
-    cache = backend.init_cache(config, 2, 16)
-    for start in (0, 4):
+    program = SUBJECT.program(backend_name, SUBJECT.case(SETUPS[label], "forward", label=label))
+    params, _ = program.draw(jax.random.key(1))
+    rng, sizes, length = np.random.default_rng(2), np.array([8, 6]), 14
+    tokens = rng.integers(0, config.vocab_size, (2, length)).astype(np.int32)
+    wanted = Float64(lambda p, t: backend.apply(config, p, t), params, tokens)(params, tokens)
+    cache, four, single = backend.init_cache(config, 2, 16), tokens[:, :4], tokens[:, :1]
+    prefill = Float64(backend.prefill(config), params, cache, four, four, four)
+    generate = Float64(backend.generate(config), params, cache, single, single)
+
+    def ahead(texts, cache, start):
+        """Four tokens of each text from `start` on, as far as its prompt goes."""
         positions = np.broadcast_to(np.arange(start, start + 4, dtype=np.int32), (2, 4))
-        live = (positions < sizes[:, None]).astype(np.int32)
-        logits, cache = prefill(params, cache, tokens[:, start : start + 4], positions, live)
-        where = live.astype(bool)
-        np.testing.assert_allclose(np.asarray(logits)[where], wanted[:, start : start + 4][where], rtol=2e-4, atol=2e-5)
+        live = positions < sizes[texts, None]
+        logits, cache = prefill(params, cache, tokens[texts, start : start + 4], positions, live.astype(np.int32))
+        assert_same(logits[live], wanted[texts, start : start + 4][live])
+        return cache
+
+    def one(texts, cache, at):
+        """Each text's token at its own place."""
+        logits, cache = generate(params, cache, tokens[texts, at][:, None], at[:, None].astype(np.int32))
+        assert_same(logits[:, 0], wanted[texts, at])
+        return cache
+
+    texts = np.array([0, 1])
+    cache = ahead(texts, ahead(texts, cache, 0), 4)
     for offset in range(length - sizes.max()):
-        at = sizes + offset
-        logits, cache = generate(params, cache, tokens[[0, 1], at][:, None], at[:, None].astype(jnp.int32))
-        np.testing.assert_allclose(np.asarray(logits)[:, 0], wanted[[0, 1], at], rtol=2e-4, atol=2e-5)
+        cache = one(texts, cache, sizes + offset)
+    one(texts[::-1], ahead(texts[::-1], cache, 0), np.array([4, 4]))

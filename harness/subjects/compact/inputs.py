@@ -23,6 +23,8 @@ BATCH_SIZE = 3
 LENGTH = 12
 CACHE_LENGTH = 16
 PROMPT_LENGTH = 8
+# Of a linear attention's heads and of what a gate reads: factors whatever the model's norms are.
+PLAIN_SCALES = ("/norm/scale", "/gate/scale")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,7 +128,8 @@ def _floats(leaf: Leaf, config: ModelConfig, seed: int) -> jax.Array:
     elif name.startswith("opt_state/"):
         value = 0.1 * noise
     elif name.endswith("/scale"):
-        value = 0.3 * noise + (0.0 if config.norm.zero_centered else 1.0)
+        is_added_to_one = config.norm.zero_centered and not name.endswith(PLAIN_SCALES)
+        value = 0.3 * noise + (0.0 if is_added_to_one else 1.0)
     elif name.endswith("_scale") or "/layer_scale" in name:
         value = 0.3 * noise + 1.0
     elif name.endswith(("bias", "sinks", "A_log")):

@@ -16,6 +16,7 @@ from .setup import Setup, dumps, read
 TINY = (
     "llama-tiny", "gpt3-tiny", "gemma2-tiny", "gemma-tiny", "gemma3-tiny", "mistral-tiny", "qwen2-tiny", "qwen3-tiny",
     "olmo3-tiny", "mixtral-tiny", "qwen3-moe-tiny", "gpt-oss-tiny", "deepseek2-tiny", "deepseek3-tiny",
+    "llama4-tiny", "qwen3-next-tiny", "gemma4-tiny",
 )  # fmt: skip
 # Between them these have what compiles differently. Every tiny setup is proved under every step; compiling and
 # recording each of them as well would say little more and cost the gate its budget.
