@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from models.config import Activation, Rope
+from models.config import Activation, Rope, Unrotated
 
 from . import oracles
 from .bounds import FLOAT32, LIBRARY, U32, assert_equal, assert_within, float64, rounded, roundoff
@@ -70,10 +70,11 @@ def check_dense(
 
 
 def check_rms_norm(
-    op: Op, x: jax.Array, scale: jax.Array, *, epsilon: float, zero_centered: bool, dtype: jnp.dtype
+    op: Op, x: jax.Array, scale: jax.Array | None, *, epsilon: float, zero_centered: bool, dtype: jnp.dtype
 ) -> None:
     """A sum of d squares, halved in its relative error by the root, one library call, two products."""
-    truth = oracles.rms_norm(float64(x), float64(scale), epsilon=epsilon, zero_centered=zero_centered)
+    scale64 = None if scale is None else float64(scale)
+    truth = oracles.rms_norm(float64(x), scale64, epsilon=epsilon, zero_centered=zero_centered)
     count = (x.shape[-1] + 2) / 2 + LIBRARY + 3
     out = run(op, x, scale, epsilon=epsilon, zero_centered=zero_centered, dtype=dtype)
     assert_within(out, truth, U32 * count * abs(truth) + _last(truth, dtype), dtype=dtype)
@@ -102,32 +103,31 @@ def check_layer_norm(
 def check_rotate(op: Op, x: jax.Array, positions: jax.Array, rope: Rope) -> None:
     """The angle has two roundings, of the product and of what is added to it; a library call; then the pair turns."""
     x64, positions64 = float64(x), np.asarray(positions)
-    turning = round(x.shape[-1] * rope.fraction)
-    frequencies = [oracles.frequency(rope, i, turning) for i in range(turning // 2)]
-    angles = np.abs(positions64)[:, :, None, None] * np.asarray(frequencies)
-    turned = oracles.amplitude(rope) * U32 * (2 * angles + LIBRARY + 5)
     truth = oracles.rotate(x64, positions64, rope)
-    bound = np.zeros(x.shape)
-    for first, second in _pairs(turning, rope.interleaved):
+    bound, still = np.zeros(x.shape), np.ones(x.shape[-1], bool)
+    for first, second, frequency in oracles.pairs(rope, x.shape[-1]):
         length = np.hypot(x64[..., first], x64[..., second])
-        bound[..., first], bound[..., second] = turned * 2 * length, turned * 2 * length
+        angles = np.abs(positions64)[:, :, None] * frequency
+        turned = oracles.amplitude(rope) * U32 * (2 * angles + LIBRARY + 5)
+        for dim in (first, second):
+            bound[..., dim], still[dim] = turned * 2 * length, False
     out = run(op, x, positions, rope=rope)
     assert_within(out, truth, bound + _last(truth, x.dtype), dtype=x.dtype)
-    assert_equal(out[..., turning:], x64[..., turning:])
+    assert_equal(out[..., still], x64[..., still])
 
 
-def _pairs(turning: int, interleaved: bool) -> list[tuple[slice, slice]]:
-    """The dimensions that turn together."""
-    if interleaved:
-        return [(slice(0, turning, 2), slice(1, turning, 2))]
-    return [(slice(0, turning // 2), slice(turning // 2, turning))]
+def check_temper(op: Op, q: jax.Array, positions: jax.Array, unrotated: Unrotated) -> None:
+    """A library call, a product and a sum that are all positive, then the product with the query."""
+    truth = oracles.temper(float64(q), np.asarray(positions), unrotated)
+    bound = U32 * (LIBRARY + 3) * abs(truth)
+    assert_within(run(op, q, positions, unrotated=unrotated), truth, bound + _last(truth, q.dtype), dtype=q.dtype)
 
 
-def check_attention_mask(op: Op, *operands: jax.Array, window: int | None) -> None:
+def check_attention_mask(op: Op, *operands: jax.Array, **reach: int | None) -> None:
     """Integers and truth values: exact."""
-    out = run(op, *operands, window=window)
+    out = run(op, *operands, **reach)
     assert out.dtype == jnp.bool_
-    assert_equal(out, oracles.attention_mask(*map(np.asarray, operands), window=window))
+    assert_equal(out, oracles.attention_mask(*map(np.asarray, operands), **reach))
 
 
 def check_attend(
@@ -201,6 +201,15 @@ def check_gate(
     lost = 4 * float(jnp.finfo(gate.dtype).tiny) * factor
     out = run(op, gate, linear, activation=activation, **settings)
     assert_within(out, truth, bound * (1 + roundoff(gate.dtype)) + lost, dtype=gate.dtype)
+
+
+def check_sigmoid_gate(op: Op, x: jax.Array, logits: jax.Array) -> None:
+    """A sigmoid's relative error, whatever its argument, and the product's rounding."""
+    truth = oracles.sigmoid_gate(float64(x), float64(logits))
+    # The sigmoid underflows before the product does.
+    lost = 4 * float(jnp.finfo(FLOAT32).tiny) * abs(float64(x))
+    bound = U32 * (2 * LIBRARY + 2) * abs(truth) + lost
+    assert_within(run(op, x, logits), truth, bound + _last(truth, x.dtype) * (1 + U32), dtype=x.dtype)
 
 
 def check_cross_entropy(op: Callable, logits: jax.Array, targets: jax.Array, *, z_loss: float) -> None:

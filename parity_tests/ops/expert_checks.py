@@ -46,10 +46,13 @@ def _is_decided(logits: np.ndarray, errors: np.ndarray, bias: np.ndarray | None,
     return _decided([merits[e] for e in is_open], [roundings[e] for e in is_open], router.num_chosen)
 
 
-def check_route(op: Op, logits: jax.Array, choice_bias: jax.Array | None, router: Router) -> None:
+def check_route(
+    op: Op, logits: jax.Array, choice_bias: jax.Array | None, router: Router, expert_scale: jax.Array | None = None
+) -> None:
     """The choice where it is decided; the weights of whatever was chosen, by the errors of their scores."""
     logits64, bias64 = float64(logits), None if choice_bias is None else float64(choice_bias)
-    weights, chosen = run(op, logits, choice_bias, router=router)
+    factors = {} if expert_scale is None else {"expert_scale_E": expert_scale}
+    weights, chosen = run(op, logits, choice_bias, router=router, **factors)
     scores, relative = _scores(logits64, router)
     errors = np.zeros(scores.shape) if router.score is Score.SOFTMAX_OF_CHOSEN else scores * relative
     truth = oracles.route(logits64, bias64, router)[1]
@@ -57,12 +60,14 @@ def check_route(op: Op, logits: jax.Array, choice_bias: jax.Array | None, router
     rows = np.asarray(decided).reshape(logits.shape[:2])
     assert_equal(jnp.where(rows[:, :, None], chosen, 0), np.where(rows[:, :, None], truth, 0))
     chosen64 = np.asarray(chosen)
-    expected = oracles.weights_of(logits64, chosen64, router)
+    scale64 = None if expert_scale is None else float64(expert_scale)
+    expected = oracles.weights_of(logits64, chosen64, router, scale64)
     away = logits64.max(-1, keepdims=True) - logits64
     of_chosen = 2 * np.take_along_axis(relative + U32 * away, chosen64, -1).max(-1, keepdims=True)
-    bound = (of_chosen + U32 * (router.num_chosen + 3)) * expected
+    bound = (of_chosen + U32 * (router.num_chosen + 3 + (expert_scale is not None))) * abs(expected)
     underflown = np.take_along_axis(scores, chosen64, -1).sum(-1, keepdims=True) < SMALLEST_SUM
-    bound = np.where(underflown & router.normalized, router.scale, bound)
+    largest = router.scale if scale64 is None else router.scale * abs(scale64).max()
+    bound = np.where(underflown & router.normalized, largest, bound)
     assert_within(weights, expected, bound, dtype=FLOAT32)
 
 
@@ -109,9 +114,10 @@ def check_mix_experts(
     experts64 = jax.tree.map(float64, experts)
     x64, weights64, chosen64, valid64 = float64(x), float64(weights), np.asarray(chosen), np.asarray(valid)
     truth = oracles.mix_experts(x64, weights64, chosen64, valid64, experts64, moe)
-    out_BTED = _experts_error(x64, experts64, moe, roundoff(x.dtype))
-    share = np.where(oracles.taken(chosen64, valid64, moe), abs(weights64), 0.0)[..., None]
     at = chosen64[..., None]
+    given_BTED, weights64 = _given(x64, weights64, at, roundoff(x.dtype), moe)
+    out_BTED = _experts_error(given_BTED, experts64, moe, roundoff(x.dtype))
+    share = np.where(oracles.taken(chosen64, valid64, moe), abs(weights64), 0.0)[..., None]
     sizes, errors = (np.take_along_axis(part, at, axis=2) for part in (abs(out_BTED.value), out_BTED.error))
     num_terms = moe.router.num_chosen + 2 if moe.capacity_factor is None else chosen64[0].size * 2
     bound = (share * (errors + U32 * num_terms * (sizes + errors))).sum(2)
@@ -119,11 +125,22 @@ def check_mix_experts(
     assert_within(out, truth, bound + roundoff(x.dtype) * (abs(truth) + bound), dtype=x.dtype)
 
 
-def _experts_error(x64: np.ndarray, experts64: Experts, moe: Moe, unit: float) -> _Bounded:
+def _given(
+    x64: np.ndarray, weights64: np.ndarray, at: np.ndarray, unit: float, moe: Moe
+) -> tuple[_Bounded, np.ndarray]:
+    """What each expert is given, and the weights of what it gives."""
+    if not moe.scale_inputs:
+        return _Bounded(x64[:, :, None], np.zeros((*x64.shape[:2], 1, x64.shape[2]))), weights64
+    factors_BTE1 = np.zeros((*x64.shape[:2], moe.router.num_experts, 1))
+    np.put_along_axis(factors_BTE1, at, weights64[..., None], axis=2)
+    given = factors_BTE1 * x64[:, :, None]
+    return _Bounded(given, (U32 + unit) * abs(given)), np.ones_like(weights64)
+
+
+def _experts_error(given: _Bounded, experts64: Experts, moe: Moe, unit: float) -> _Bounded:
     """Every expert on every token."""
-    exact = _Bounded(x64[:, :, None], np.zeros((*x64.shape[:2], 1, x64.shape[2])))
-    gate = _product(exact, experts64.wi_0_EDF, experts64.wi_0_bias_EF, unit)
-    linear = _product(exact, experts64.wi_1_EDF, experts64.wi_1_bias_EF, unit)
+    gate = _product(given, experts64.wi_0_EDF, experts64.wi_0_bias_EF, unit)
+    linear = _product(given, experts64.wi_1_EDF, experts64.wi_1_bias_EF, unit)
     clamp = math.inf if moe.clamp is None else moe.clamp
     gated, other = np.minimum(gate.value, clamp), np.clip(linear.value, -clamp, clamp) + moe.linear_offset
     active = oracles.activate(gated, moe.activation)

@@ -17,9 +17,12 @@ from .inputs import Values, array
 SOFTMAX = Router(4, 2, normalized=True, scale=2.0)
 SIGMOID = Router(4, 2, score=Score.SIGMOID, normalized=True, choice_bias=True)
 CHOSEN = Router(4, 2, score=Score.SOFTMAX_OF_CHOSEN)
+SCALED = Router(4, 2, normalized=True, scale=2.0, expert_scale=True)
 GROUPS = Router(8, 2, num_groups=4, num_chosen_groups=2, group_top=2)
 PLAIN = Moe(SOFTMAX, 3)
 CLAMPED = Moe(CHOSEN, 3, Activation.QUICK_GELU, bias=True, clamp=0.5, linear_offset=1.0)
+GIVEN = Moe(SOFTMAX, 3, bias=True, scale_inputs=True)
+PLACED = Moe(SOFTMAX, 3, bias=True, capacity_factor=0.75, scale_inputs=True)
 FULL = Moe(SOFTMAX, 3, bias=True, capacity_factor=0.75)
 VALID = jnp.asarray([[True, False, True, True, True], [True, True, True, False, False]])
 POPULAR = jnp.asarray([[[3, 0], [3, 1], [3, 2], [1, 3], [3, 0]], [[3, 2], [0, 3], [3, 1], [2, 3], [1, 0]]], jnp.int32)
@@ -31,7 +34,8 @@ def normal(seed: int, *shape: int) -> jax.Array:
 
 def _route(router: Router, op: Callable) -> None:
     bias = jnp.arange(4.0) if router.choice_bias else None
-    expert_checks.check_route(op, normal(3, 2, 5, router.num_experts), bias, router)
+    scale = normal(4, router.num_experts) if router.expert_scale else None
+    expert_checks.check_route(op, normal(3, 2, 5, router.num_experts), bias, router, scale)
 
 
 def _balance(router: Router, op: Callable) -> None:
@@ -50,12 +54,15 @@ PROBES: dict[str, Callable[[Callable], None]] = {
     "route, biased": functools.partial(_route, SIGMOID),
     "route, of chosen": functools.partial(_route, CHOSEN),
     "route, groups": functools.partial(_route, GROUPS),
+    "route, scaled experts": functools.partial(_route, SCALED),
     "load_balance": functools.partial(_balance, SOFTMAX),
     "load_balance, sigmoid": functools.partial(_balance, SIGMOID),
     "expert_counts": lambda op: expert_checks.check_expert_counts(op, POPULAR, VALID, 4),
     "mix_experts": functools.partial(_mix, PLAIN),
     "mix_experts, clamped": functools.partial(_mix, CLAMPED),
     "mix_experts, full": functools.partial(_mix, FULL),
+    "mix_experts, weighted inputs": functools.partial(_mix, GIVEN),
+    "mix_experts, weighted into places": functools.partial(_mix, PLACED),
 }
 
 
@@ -75,6 +82,18 @@ def _chosen_from_all(logits: jax.Array, bias: jax.Array | None, router: Router) 
     """The weights of a softmax over all experts."""
     weights, chosen = jax.lax.top_k(jax.nn.softmax(logits, axis=-1), router.num_chosen)
     return ops.Routing(weights, chosen)
+
+
+def _scaled_before(logits: jax.Array, bias: None, router: Router, *, expert_scale_E: jax.Array) -> ops.Routing:
+    """The experts' factors before the weights are made to sum to one."""
+    top, chosen = jax.lax.top_k(jax.nn.softmax(logits, axis=-1), router.num_chosen)
+    top = top * expert_scale_E[chosen]
+    return ops.Routing(router.scale * top / top.sum(-1, keepdims=True), chosen)
+
+
+def _weighed_twice(x: jax.Array, weights: jax.Array, *operands: object, moe: Moe) -> jax.Array:
+    """The first choice's weight on what the experts give too."""
+    return weights[..., :1] * ops.mix_experts(x, weights, *operands, moe)
 
 
 def _balanced(**changes: object) -> Callable:
@@ -133,6 +152,17 @@ FAULTS: dict[tuple[str, str], Callable] = {
     ("route, groups", "no groups"): _routed(num_groups=1, num_chosen_groups=1, group_top=1),
     ("route, groups", "a group by its best expert"): _routed(group_top=1),
     ("route, groups", "one group too many"): _routed(num_chosen_groups=3),
+    ("route, scaled experts", "no factors"): lambda *a, expert_scale_E, **kw: ops.route(*a, **kw),
+    ("route, scaled experts", "other experts' factors"): lambda *a, expert_scale_E, **kw: ops.route(
+        *a, **kw, expert_scale_E=expert_scale_E[::-1]
+    ),
+    ("route, scaled experts", "factors by rank"): lambda *a, expert_scale_E, **kw: ops.Routing(
+        ops.route(*a, **kw)[0] * expert_scale_E[None, None, :2], ops.route(*a, **kw)[1]
+    ),
+    ("route, scaled experts", "factors before the sum"): _scaled_before,
+    ("route, scaled experts", "factors choose"): lambda logits, bias, router, expert_scale_E: ops.route(
+        logits * expert_scale_E[None, None], bias, router, expert_scale_E=expert_scale_E
+    ),
     ("load_balance", "padding counted"): lambda logits, chosen, valid, router: ops.load_balance(
         logits, chosen, _ALL_VALID, router
     ),
@@ -166,4 +196,17 @@ FAULTS: dict[tuple[str, str], Callable] = {
     ("mix_experts, full", "padding takes places"): lambda x, w, c, v, e, moe: jnp.where(
         v[:, :, None], ops.mix_experts(x, w, c, _ALL_VALID, e, moe), 0.0
     ),
+    **{
+        (f"mix_experts, weighted {where}", fault): op
+        for where in ("inputs", "into places")
+        for fault, op in {
+            "outputs weighted": _mixed(scale_inputs=False),
+            "outputs weighted too": _weighed_twice,
+            "not weighted": _mixed_from(lambda x, w, c, v, e: (x, jnp.ones_like(w), c, v, e)),
+            "choices swapped": _mixed_from(lambda x, w, c, v, e: (x, w[..., ::-1], c, v, e)),
+            "padding mixed too": _mixed_from(lambda x, w, c, v, e: (x, w, c, _ALL_VALID, e)),
+        }.items()
+    },
+    ("mix_experts, weighted into places", "none dropped"): _mixed(capacity_factor=None),
+    ("mix_experts, weighted inputs", "some dropped"): _mixed(capacity_factor=0.75),
 }

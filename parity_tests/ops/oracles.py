@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from models.config import Activation, LinearScaling, Llama3Scaling, Moe, Rope, Router, Score, YarnScaling
+from models.config import Activation, LinearScaling, Llama3Scaling, Moe, Rope, Router, Score, Unrotated, YarnScaling
 from models.ops import Experts
 
 
@@ -51,8 +51,9 @@ def dense(x: np.ndarray, kernel: np.ndarray, bias: np.ndarray | None = None, *, 
     return out
 
 
-def rms_norm(x: np.ndarray, scale: np.ndarray, *, epsilon: float, zero_centered: bool) -> np.ndarray:
+def rms_norm(x: np.ndarray, scale: np.ndarray | None, *, epsilon: float, zero_centered: bool) -> np.ndarray:
     """Source: Zhang and Sennrich, "Root Mean Square Layer Normalization", eq. 4; Gemma stores `scale - 1`."""
+    scale = np.full(x.shape[-1], 0.0 if zero_centered else 1.0) if scale is None else scale
     out = np.zeros(x.shape)
     for row in np.ndindex(*x.shape[:-1]):
         root = math.sqrt(math.fsum(value * value for value in x[row]) / x.shape[-1] + epsilon)
@@ -78,15 +79,35 @@ def layer_norm(
 def rotate(x: np.ndarray, positions: np.ndarray, rope: Rope) -> np.ndarray:
     """Each pair of what turns, a complex number, times `exp(i angle)`; the rest of the head stays as it is.
 
-    Source: Su et al., "RoFormer", eq. 13 (neighbours) and 34; GPT-NeoX for halves and for turning a part.
+    Source: Su et al., "RoFormer", eq. 13 (neighbours) and 34; GPT-NeoX for halves and for turning a part; Gemma 4 for
+    the proportional kind.
     """
-    turning = round(x.shape[3] * rope.fraction)
     out = np.array(x)
-    for b, t, n, i in np.ndindex(*x.shape[:3], turning // 2):
-        first, second = (2 * i, 2 * i + 1) if rope.interleaved else (i, i + turning // 2)
-        angle = float(positions[b, t]) * frequency(rope, i, turning)
-        turned = complex(x[b, t, n, first], x[b, t, n, second]) * cmath.rect(amplitude(rope), angle)
-        out[b, t, n, first], out[b, t, n, second] = turned.real, turned.imag
+    for b, t, n in np.ndindex(*x.shape[:3]):
+        for first, second, rate in pairs(rope, x.shape[3]):
+            angle = float(positions[b, t]) * rate
+            turned = complex(x[b, t, n, first], x[b, t, n, second]) * cmath.rect(amplitude(rope), angle)
+            out[b, t, n, first], out[b, t, n, second] = turned.real, turned.imag
+    return out
+
+
+def pairs(rope: Rope, dim: int) -> list[tuple[int, int, float]]:
+    """The dimensions that turn together, and their radians a position; `proportional` pairs all of the head."""
+    turning = round(dim * rope.fraction)
+    paired = dim if rope.proportional else turning
+    places = [(2 * i, 2 * i + 1) if rope.interleaved else (i, i + paired // 2) for i in range(turning // 2)]
+    return [(first, second, frequency(rope, i, paired)) for i, (first, second) in enumerate(places)]
+
+
+def temper(q: np.ndarray, positions: np.ndarray, unrotated: Unrotated) -> np.ndarray:
+    """A factor for each stretch of `length` tokens that has ended, this one counted.
+
+    Source: Nakanishi, "Scalable-Softmax", section 3; Llama 4's attention temperature (Meta 2025).
+    """
+    out = np.zeros(q.shape)
+    for b, t in np.ndindex(*positions.shape):
+        stretches = math.floor((int(positions[b, t]) + 1) / unrotated.length)
+        out[b, t] = q[b, t] * (math.log(stretches + 1) * unrotated.temperature + 1)
     return out
 
 
@@ -148,16 +169,19 @@ def attention_mask(
     key_segments: np.ndarray,
     *,
     window: int | None,
+    chunk: int | None = None,
 ) -> np.ndarray:
     """A query sees its own document's keys at its position and at the `window - 1` positions before it, never padding.
 
-    Source: Beltagy et al., "Longformer", section 3.1; "Mistral 7B", section 2 (the window counts the query itself).
+    Source: Beltagy et al., "Longformer", section 3.1; "Mistral 7B", section 2 (the window counts the query itself);
+    Llama 4 (Meta 2025) for chunks: the positions from a multiple of `chunk` on.
     """
     batch, num_queries = query_positions.shape
     out = np.zeros((batch, num_queries, key_positions.shape[1]), bool)
     for b, t, s in np.ndindex(*out.shape):
         position, segment = int(query_positions[b, t]), int(query_segments[b, t])
         first = 0 if window is None else position - window + 1
+        first = first if chunk is None else max(first, position - position % chunk)
         in_reach = int(key_positions[b, s]) in range(first, position + 1)
         out[b, t, s] = in_reach and segment > 0 and segment == int(key_segments[b, s])
     return out
@@ -248,7 +272,17 @@ def write_cache(cache: np.ndarray, new: np.ndarray, start: np.ndarray) -> np.nda
     return out
 
 
-def route(logits: np.ndarray, choice_bias: np.ndarray | None, router: Router) -> tuple[np.ndarray, np.ndarray]:
+def sigmoid_gate(x: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Source: Qiu et al., "Gated Attention for Large Language Models", eq. 5."""
+    out = np.zeros(x.shape)
+    for index in np.ndindex(*x.shape):
+        out[index] = x[index] * _sigmoid(float(logits[(*index[:-1], min(index[-1], logits.shape[-1] - 1))]))
+    return out
+
+
+def route(
+    logits: np.ndarray, choice_bias: np.ndarray | None, router: Router, *, expert_scale: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Weights and chosen experts of each token, the best first; of equals the first, and zero before minus zero.
 
     Source: "Mixtral of Experts", section 2.1; "DeepSeek-V2", section 2.2 (groups); "DeepSeek-V3", eq. 12 to 16.
@@ -260,7 +294,7 @@ def route(logits: np.ndarray, choice_bias: np.ndarray | None, router: Router) ->
         groups = best(group_merits(merits, router), router.num_chosen_groups)
         candidates = [e for e in range(router.num_experts) if e // size in groups]
         chosen[b, t] = [candidates[at] for at in best([merits[e] for e in candidates], router.num_chosen)]
-    return weights_of(logits, chosen, router), chosen
+    return weights_of(logits, chosen, router, expert_scale), chosen
 
 
 def best(values: list[float], count: int) -> list[int]:
@@ -290,7 +324,9 @@ def scores_of(logits: np.ndarray, router: Router) -> list[float]:
     return [_sigmoid(logit) for logit in row] if router.score is Score.SIGMOID else _softmax(row)
 
 
-def weights_of(logits: np.ndarray, chosen: np.ndarray, router: Router) -> np.ndarray:
+def weights_of(
+    logits: np.ndarray, chosen: np.ndarray, router: Router, expert_scale: np.ndarray | None = None
+) -> np.ndarray:
     """The weights of experts that are already chosen."""
     weights = np.zeros(chosen.shape)
     for b, t in np.ndindex(*chosen.shape[:2]):
@@ -301,7 +337,8 @@ def weights_of(logits: np.ndarray, chosen: np.ndarray, router: Router) -> np.nda
             values = [scores[e] for e in chosen[b, t]]
             if router.normalized:
                 values = [value / math.fsum(values) if math.fsum(values) else 0.0 for value in values]
-        weights[b, t] = [router.scale * value for value in values]
+        factors = [1.0 if expert_scale is None else float(expert_scale[e]) for e in chosen[b, t]]
+        weights[b, t] = [router.scale * value * factor for value, factor in zip(values, factors, strict=True)]
     return weights
 
 
@@ -328,10 +365,11 @@ def expert_counts(chosen: np.ndarray, valid: np.ndarray, num_experts: int) -> np
 def mix_experts(
     x: np.ndarray, weights: np.ndarray, chosen: np.ndarray, valid: np.ndarray, experts: Experts, moe: Moe
 ) -> np.ndarray:
-    """Source: "Outrageously Large Neural Networks", eq. 1; "Switch Transformers", section 2.2 (capacity)."""
+    """Source: "Outrageously Large Neural Networks", eq. 1; "Switch Transformers", section 2.2 (capacity); Llama 4."""
     out = np.zeros(x.shape)
     for b, t, j in zip(*np.nonzero(taken(chosen, valid, moe)), strict=True):
-        out[b, t] += weights[b, t, j] * _expert(x[b, t][None, None], int(chosen[b, t, j]), experts, moe)[0, 0]
+        before, after = (weights[b, t, j], 1.0) if moe.scale_inputs else (1.0, weights[b, t, j])
+        out[b, t] += after * _expert(before * x[b, t][None, None], int(chosen[b, t, j]), experts, moe)[0, 0]
     return out
 
 

@@ -27,12 +27,16 @@ ROUTERS = (
     Router(EXPERTS, CHOSEN, num_groups=3, num_chosen_groups=1, scale=16.0),
     Router(EXPERTS, EXPERTS, normalized=True),
     Router(EXPERTS, 1),
+    Router(EXPERTS, CHOSEN, normalized=True, expert_scale=True),
+    Router(EXPERTS, CHOSEN, score=Score.SOFTMAX_OF_CHOSEN, scale=2.0, expert_scale=True),
 )
 MOES = (
     Moe(ROUTERS[1], 3),
     Moe(ROUTERS[2], 3, Activation.QUICK_GELU, bias=True, clamp=0.75, linear_offset=1.0),
     Moe(ROUTERS[1], 3, Activation.GELU, bias=True, capacity_factor=1.0),
     Moe(ROUTERS[2], 3, bias=True, capacity_factor=0.3),
+    Moe(ROUTERS[1], 3, bias=True, scale_inputs=True),
+    Moe(ROUTERS[1], 3, capacity_factor=1.0, scale_inputs=True),
 )
 routers = st.sampled_from(ROUTERS)
 
@@ -61,7 +65,8 @@ def random_experts(seed: int, moe: Moe, dim: int, dtype: jnp.dtype = FLOAT32) ->
 @given(seed=seeds, kind=values, router=routers)
 def test_route_chooses_the_best_and_weighs_them(seed: int, kind: Values, router: Router) -> None:
     bias = array(Values.NORMAL, seed + 1, (EXPERTS,)) if router.choice_bias else None
-    expert_checks.check_route(ops.route, array(kind, seed, (2, 3, EXPERTS)), bias, router)
+    scale = array(Values.NORMAL, seed + 2, (EXPERTS,)) if router.expert_scale else None
+    expert_checks.check_route(ops.route, array(kind, seed, (2, 3, EXPERTS)), bias, router, scale)
 
 
 @few
@@ -86,7 +91,7 @@ def test_mix_experts_weighs_what_the_chosen_experts_give(seed: int, kind: Values
     expert_checks.check_mix_experts(ops.mix_experts, x, weights, chosen, random_valid(seed, (2, 5)), experts, moe)
 
 
-@pytest.mark.parametrize("moe", MOES[:2], ids=["plain", "clamped"])
+@pytest.mark.parametrize("moe", [*MOES[:2], MOES[4]], ids=["plain", "clamped", "weighted inputs"])
 def test_both_forms_agree_where_nothing_is_dropped(moe: Moe) -> None:
     """Values and all gradients; a capacity of every token."""
     chosen, experts = random_choice(0, (2, 5), moe.router), random_experts(2, moe, 4)
@@ -110,7 +115,7 @@ def test_a_full_expert_drops_the_later_token() -> None:
 
 
 def test_an_invalid_token_touches_no_other_and_none_of_the_gradients() -> None:
-    for moe in MOES[1:3]:
+    for moe in (*MOES[1:3], MOES[4]):
         chosen, weights = random_choice(0, (1, 3), moe.router), jnp.ones((1, 3, CHOSEN))
         experts, valid = random_experts(1, moe, 4), jnp.asarray([[True, False, True]])
         x = array(Values.NORMAL, 2, (1, 3, 4))
@@ -153,10 +158,11 @@ def test_route_and_balance_gradients(router: Router) -> None:
     bias = array(Values.NORMAL, 6, (EXPERTS,)) if router.choice_bias else None
     bias64 = None if bias is None else np.asarray(bias, np.float64)
     chosen = ops.route(logits, bias, router)[1]
+    scale = [array(Values.NORMAL, 7, (EXPERTS,))] if router.expert_scale else []
     check_gradients(
-        lambda logits: ops.route(logits, bias, router)[0],
-        lambda logits: oracles.route(logits, bias64, router)[0],
-        [logits],
+        lambda logits, scale=None: ops.route(logits, bias, router, expert_scale_E=scale)[0],
+        lambda logits, scale=None: oracles.route(logits, bias64, router, expert_scale=scale)[0],
+        [logits, *scale],
         count=64,
     )
     check_gradients(
@@ -167,7 +173,9 @@ def test_route_and_balance_gradients(router: Router) -> None:
     )
 
 
-@pytest.mark.parametrize("moe", MOES, ids=["plain", "clamped", "capacity", "little capacity"])
+@pytest.mark.parametrize(
+    "moe", MOES, ids=["plain", "clamped", "capacity", "little capacity", "weighted inputs", "weighted into places"]
+)
 def test_mix_experts_gradients(moe: Moe) -> None:
     chosen, valid = random_choice(0, (1, 4), moe.router), jnp.asarray([[True, True, False, True]])
     experts = random_experts(1, moe, 2)

@@ -9,15 +9,16 @@ import jax.numpy as jnp
 import pytest
 
 from models import ops
-from models.config import Activation, LinearScaling, Llama3Scaling, Rope, YarnScaling
+from models.config import Activation, LinearScaling, Llama3Scaling, Rope, Unrotated, YarnScaling
 
-from . import checks, expert_faults
+from . import checks, expert_faults, recurrent_faults
 from .bounds import BFLOAT16, FLOAT32
 from .inputs import Values, array
 
 TOKENS = jnp.asarray([[1, 5, 3], [0, -1, 9]], jnp.int32)
 POSITIONS = jnp.asarray([[0, 1, 2, 3], [0, 1, 0, 1]], jnp.int32)
 LATE = jnp.asarray([[0, 1, 500], [7, 70, 257]], jnp.int32)
+EDGES = jnp.asarray([[0, 5, 6, 7, 12, 14], [6, 7, 8, 13, 20, 21]], jnp.int32)
 SEGMENTS = jnp.asarray([[1, 1, 1, 0], [1, 1, 2, 2]], jnp.int32)
 CAUSAL = ops.attention_mask(POSITIONS, POSITIONS, SEGMENTS, SEGMENTS, window=None)
 ATTENTION = {"scale": 0.5, "soft_cap": 2.0}
@@ -33,6 +34,8 @@ SCALED = {
     "neighbours": Rope(10_000.0, interleaved=True),
     "linear": Rope(1_000_000.0, scaling=LinearScaling(8.0)),
     "llama3": Rope(500_000.0, scaling=Llama3Scaling(8.0, 1.0, 4.0, 8192)),
+    "step": Rope(500_000.0, interleaved=True, scaling=Llama3Scaling(16.0, 1.0, 1.0, 8192)),
+    "proportional": Rope(1_000_000.0, fraction=0.25, proportional=True),
     "yarn": Rope(500_000.0, scaling=YarnScaling(8.0, 8192)),
     "yarn whole": Rope(150_000.0, scaling=YarnScaling(32.0, 4096, truncate=False, attention_factor=0.75)),
 }
@@ -56,9 +59,16 @@ PROBES: dict[str, Callable[[Callable], None]] = {
     "layer_norm": lambda op: checks.check_layer_norm(
         op, 1e-3 * normal(0, 2, 3, 8) + 1.0, normal(1, 8), normal(2, 8), epsilon=1e-6, zero_centered=True, dtype=FLOAT32
     ),
+    "rms_norm, plain": lambda op: checks.check_rms_norm(
+        op, 1e-3 * normal(0, 2, 3, 8), None, epsilon=1e-6, zero_centered=False, dtype=FLOAT32
+    ),
     "rotate": lambda op: checks.check_rotate(op, normal(0, 2, 3, 2, 8, dtype=BFLOAT16), LATE, Rope(500_000.0)),
     **{f"rotate, {name}": functools.partial(_scaled_probe, rope) for name, rope in SCALED.items()},
     "attention_mask": lambda op: checks.check_attention_mask(op, POSITIONS, POSITIONS, SEGMENTS, SEGMENTS, window=2),
+    "attention_mask, chunk": lambda op: checks.check_attention_mask(
+        op, EDGES, EDGES, jnp.ones_like(EDGES), jnp.ones_like(EDGES), window=None, chunk=7
+    ),
+    "temper": lambda op: checks.check_temper(op, normal(0, 2, 3, 2, 4), LATE, Unrotated(0.1, 4)),
     "attend": lambda op: checks.check_attend(
         op, 3 * normal(0, 2, 4, 4, 8), normal(1, 2, 4, 2, 8), normal(2, 2, 4, 2, 8), CAUSAL, **ATTENTION
     ),
@@ -72,11 +82,16 @@ PROBES: dict[str, Callable[[Callable], None]] = {
     "gate, clamped": lambda op: checks.check_gate(
         op, normal(0, 3, 4), normal(1, 3, 4), Activation.QUICK_GELU, clamp=0.5, linear_offset=1.0
     ),
+    "sigmoid_gate": lambda op: checks.check_sigmoid_gate(op, normal(0, 3, 4), normal(1, 3, 4)),
+    "sigmoid_gate, one for all": lambda op: checks.check_sigmoid_gate(
+        op, normal(0, 3, 4, dtype=BFLOAT16), 3 * normal(1, 3, 1, dtype=BFLOAT16)
+    ),
     "cross_entropy": lambda op: checks.check_cross_entropy(op, normal(0, 2, 3, 10) + 20, abs(TOKENS), z_loss=1e-2),
     "write_cache": lambda op: checks.check_write_cache(
         op, normal(0, 2, 5, 2), normal(1, 2, 2, 2), jnp.asarray([0, 3], jnp.int32)
     ),
     **expert_faults.PROBES,
+    **recurrent_faults.PROBES,
 }
 
 
@@ -154,6 +169,11 @@ FAULTS: dict[tuple[str, str], Callable] = {
     ("rms_norm", "epsilon of another model"): lambda x, s, **kw: ops.rms_norm(x, s, **{**kw, "epsilon": 1e-5}),
     ("rms_norm", "scale not centred on one"): lambda x, s, **kw: ops.rms_norm(x, s, **{**kw, "zero_centered": False}),
     ("rms_norm", "in bfloat16"): _in_bfloat16(ops.rms_norm),
+    ("rms_norm, plain", "epsilon of another model"): lambda x, s, **kw: ops.rms_norm(x, s, **{**kw, "epsilon": 1e-5}),
+    ("rms_norm, plain", "one mean for all rows"): lambda x, s, **kw: (
+        ops.rms_norm(x.reshape(1, -1), s, **kw).reshape(x.shape)
+    ),
+    ("rms_norm, plain", "length one"): lambda x, s, **kw: 8**-0.5 * ops.rms_norm(x, s, **kw),
     ("layer_norm", "epsilon of another model"): lambda *a, **kw: ops.layer_norm(*a, **{**kw, "epsilon": 1e-5}),
     ("layer_norm", "mean kept"): lambda x, s, b, **kw: ops.rms_norm(x, s, **kw) + b[None, None],
     ("layer_norm", "bias dropped"): lambda x, s, b, **kw: ops.layer_norm(x, s, jnp.zeros_like(b), **kw),
@@ -175,6 +195,31 @@ FAULTS: dict[tuple[str, str], Callable] = {
     ("rotate, llama3", "bounds swapped for others"): _scaling(low_frequency_factor=2.0),
     ("rotate, llama3", "other high bound"): _scaling(high_frequency_factor=5.0),
     ("rotate, llama3", "other original length"): _scaling(original_length=4096),
+    ("rotate, step", "not scaled"): _rope(scaling=None),
+    ("rotate, step", "all scaled"): _rope(scaling=LinearScaling(16.0)),
+    ("rotate, step", "a blend"): _scaling(high_frequency_factor=4.0),
+    ("rotate, step", "step elsewhere"): _scaling(low_frequency_factor=4.0, high_frequency_factor=4.0),
+    ("rotate, proportional", "the first part alone"): _rope(proportional=False),
+    ("rotate, proportional", "frequencies of the part"): _rope(max_timescale=1_000_000.0**4),
+    ("rotate, proportional", "all of the head turns"): _rope(fraction=1.0),
+    ("rotate, proportional", "the last pairs turn"): lambda x, p, rope: ops.rotate(x[..., ::-1], -p, rope)[..., ::-1],
+    ("temper", "position counted from zero"): lambda q, p, unrotated: ops.temper(q, p - 1, unrotated),
+    ("temper", "no steps"): lambda q, p, unrotated: (
+        q * (1 + 0.1 * jnp.log1p((p + 1).astype(FLOAT32) / 4))[:, :, None, None]
+    ),
+    ("temper", "another temperature"): lambda q, p, unrotated: ops.temper(q, p, Unrotated(0.2, 4)),
+    ("temper", "another length"): lambda q, p, unrotated: ops.temper(q, p, Unrotated(0.1, 8)),
+    ("temper", "nothing for the first stretch"): lambda q, p, unrotated: ops.temper(
+        q, jnp.maximum(p - 4, 0), unrotated
+    ),
+    ("attention_mask, chunk", "chunk forgotten"): lambda *a, window, chunk: ops.attention_mask(*a, window=window),
+    ("attention_mask, chunk", "a window"): lambda *a, window, chunk: ops.attention_mask(*a, window=chunk),
+    ("attention_mask, chunk", "one too long"): lambda *a, window, chunk: ops.attention_mask(
+        *a, window=window, chunk=chunk + 1
+    ),
+    ("attention_mask, chunk", "counted from one"): lambda q, k, *a, window, chunk: ops.attention_mask(
+        q + 1, k + 1, *a, window=window, chunk=chunk
+    ),
     ("rotate, yarn", "linear"): _rope(scaling=LinearScaling(8.0)),
     ("rotate, yarn", "not truncated"): _scaling(truncate=False),
     ("rotate, yarn", "fast and slow one off"): _scaling(beta_slow=2.0),
@@ -218,6 +263,12 @@ FAULTS: dict[tuple[str, str], Callable] = {
     ("gate, clamped", "linear part clamped above alone"): lambda gate, linear, clamp, **kw: ops.gate(
         jnp.minimum(gate, clamp), jnp.minimum(linear, clamp), **kw
     ),
+    ("sigmoid_gate", "parts swapped"): lambda x, logits: ops.sigmoid_gate(logits, x),
+    ("sigmoid_gate", "silu"): lambda x, logits: ops.gate(logits, x, Activation.SILU),
+    ("sigmoid_gate", "all open"): lambda x, logits: x,
+    ("sigmoid_gate", "in bfloat16"): _in_bfloat16(ops.sigmoid_gate),
+    ("sigmoid_gate, one for all", "rounded twice"): lambda x, logits: x * jax.nn.sigmoid(logits),
+    ("sigmoid_gate, one for all", "the other way"): lambda x, logits: ops.sigmoid_gate(x, -logits),
     ("cross_entropy", "z-loss added twice"): lambda *a, z_loss: _loss(*a, z_loss=z_loss, add=True),
     ("cross_entropy", "z-loss of shifted logits"): lambda *a, z_loss: _loss(*a, z_loss=z_loss, common=-20.0),
     ("cross_entropy", "target one off"): lambda logits, targets, z_loss: _loss(logits, targets // 2, z_loss=z_loss),
@@ -226,6 +277,7 @@ FAULTS: dict[tuple[str, str], Callable] = {
         cache, new, jnp.broadcast_to(start[:1], start.shape)
     ),
     **expert_faults.FAULTS,
+    **recurrent_faults.FAULTS,
 }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from models import ops
-from models.config import Activation, Rope, YarnScaling
+from models.config import Activation, Rope, Unrotated, YarnScaling
 
 from . import oracles
 from .bounds import DTYPES, FLOAT32, U32, float64
@@ -82,13 +82,39 @@ def test_norm_gradients(zero_centered: bool) -> None:
     )
 
 
-@pytest.mark.parametrize("rope", [Rope(100.0), Rope(100.0, 0.5, True, YarnScaling(4.0, 16))], ids=["plain", "scaled"])
+ROPES = {
+    "plain": Rope(100.0),
+    "scaled": Rope(100.0, 0.5, True, YarnScaling(4.0, 16)),
+    "proportional": Rope(100.0, 0.5, proportional=True),
+}
+
+
+@pytest.mark.parametrize("rope", ROPES.values(), ids=ROPES)
 def test_rotate_gradients(rope: Rope) -> None:
     positions = jnp.asarray([[0, 3]], jnp.int32)
     check_gradients(
         lambda x: ops.rotate(x, positions, rope),
         lambda x: oracles.rotate(x, np.asarray(positions), rope),
         [normal(0, 1, 2, 2, 8)],
+        count=64,
+    )
+
+
+def test_gradients_of_tempered_gated_and_plainly_normed_heads() -> None:
+    positions = jnp.asarray([[0, 30]], jnp.int32)
+    unrotated = Unrotated(0.5, 4)
+    check_gradients(
+        lambda q: ops.temper(q, positions, unrotated),
+        lambda q: oracles.temper(q, np.asarray(positions), unrotated),
+        [normal(0, 1, 2, 2, 3)],
+        count=32,
+    )
+    check_gradients(ops.sigmoid_gate, oracles.sigmoid_gate, [normal(0, 2, 3, 4), normal(1, 2, 3, 1)], count=64)
+    settings = {"epsilon": 1e-3, "zero_centered": False}
+    check_gradients(
+        lambda x: ops.rms_norm(x, None, dtype=FLOAT32, **settings),
+        lambda x: oracles.rms_norm(x, None, **settings),
+        [normal(0, 2, 2, 5)],
         count=64,
     )
 

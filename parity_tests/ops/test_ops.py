@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from models import ops
-from models.config import Activation, LinearScaling, Llama3Scaling, Rope, YarnScaling
+from models.config import Activation, LinearScaling, Llama3Scaling, Rope, Unrotated, YarnScaling
 
 from . import checks, oracles
 from .bounds import DTYPES
@@ -75,11 +75,12 @@ def test_dense_contracts_and_adds_the_bias(
 @given(
     seed=seeds, kind=values, dtype=dtypes, shape=st.sampled_from(ROWS),
     settings=st.sampled_from([{"epsilon": 1e-6, "zero_centered": True}, {"epsilon": 1e-2, "zero_centered": False}]),
+    with_scale=st.booleans(),
 )
 def test_rms_norm_divides_by_the_root_mean_square(
-    seed: int, kind: Values, dtype: jnp.dtype, shape: tuple[int, ...], settings: dict
+    seed: int, kind: Values, dtype: jnp.dtype, shape: tuple[int, ...], settings: dict, with_scale: bool
 ) -> None:
-    x, scale = array(kind, seed, shape, dtype), array(Values.NORMAL, seed + 1, shape[-1:])
+    x, scale = array(kind, seed, shape, dtype), array(Values.NORMAL, seed + 1, shape[-1:]) if with_scale else None
     checks.check_rms_norm(ops.rms_norm, x, scale, dtype=dtype, **settings)
 
 
@@ -96,13 +97,17 @@ def test_layer_norm_centres_and_divides_by_the_deviation(
     checks.check_layer_norm(ops.layer_norm, x, scale, bias, dtype=dtype, **settings)
 
 
+REACHES = (*({"window": window} for window in (None, 1, 2, 3, 100)), *({"window": None, "chunk": c} for c in (1, 2, 4)))
 ROPES = (
     Rope(100.0),
     Rope(10_000.0, interleaved=True),
     Rope(500_000.0, fraction=0.5),
     Rope(1_000_000.0, scaling=LinearScaling(8.0)),
     Rope(500_000.0, scaling=Llama3Scaling(8.0, 1.0, 4.0, 512)),
+    Rope(500_000.0, interleaved=True, scaling=Llama3Scaling(16.0, 1.0, 1.0, 512)),
     Rope(10_000.0, scaling=YarnScaling(4.0, 256)),
+    Rope(1_000_000.0, fraction=0.25, proportional=True),
+    Rope(10_000.0, fraction=0.75, proportional=True, scaling=LinearScaling(2.0)),
     Rope(10_000.0, fraction=0.75, interleaved=True, scaling=YarnScaling(2.0, 64, 16.0, 2.0, False, 0.5)),
 )
 
@@ -121,12 +126,12 @@ def test_rotate_turns_each_pair_by_its_angle(
 
 
 @few
-@given(seed=seeds, num_queries=st.sampled_from([1, 5]), window=st.sampled_from([None, 1, 2, 3, 100]))
-def test_attention_mask_is_causal_in_document_and_window(seed: int, num_queries: int, window: int | None) -> None:
+@given(seed=seeds, num_queries=st.sampled_from([1, 5]), reach=st.sampled_from(REACHES))
+def test_attention_mask_is_causal_in_document_window_and_chunk(seed: int, num_queries: int, reach: dict) -> None:
     rng = np.random.default_rng(seed)
     positions = [jnp.asarray(rng.integers(0, 6, (2, n)), jnp.int32) for n in (num_queries, 7)]
     segments = [jnp.asarray(rng.integers(0, 3, (2, n)), jnp.int32) for n in (num_queries, 7)]
-    checks.check_attention_mask(ops.attention_mask, *positions, *segments, window=window)
+    checks.check_attention_mask(ops.attention_mask, *positions, *segments, **reach)
 
 
 @few
@@ -143,6 +148,20 @@ def test_attend_averages_the_values_of_allowed_keys(
     v, mask = array(kind, seed + 2, (b, s, k, h + wider), dtype), random_mask(seed, (b, t, s))
     sinks = array(Values.NORMAL, seed + 3, (n,)) if with_sinks else None
     checks.check_attend(ops.attend, q, keys, v, mask, scale=settings[0], soft_cap=settings[1], sinks=sinks)
+
+
+@few
+@given(seed=seeds, kind=values, dtype=dtypes, temperature=st.sampled_from([0.1, 2.0]))
+def test_temper_multiplies_a_late_query(seed: int, kind: Values, dtype: jnp.dtype, temperature: float) -> None:
+    positions = jnp.asarray(np.random.default_rng(seed).integers(0, [9, 600, 2**24], (2, 3)), jnp.int32)
+    checks.check_temper(ops.temper, array(kind, seed, (2, 3, 2, 2), dtype), positions, Unrotated(temperature, 4))
+
+
+@few
+@given(seed=seeds, kind=values, dtype=dtypes, width=st.sampled_from([4, 1]))
+def test_sigmoid_gate_lets_a_part_through(seed: int, kind: Values, dtype: jnp.dtype, width: int) -> None:
+    x, logits = array(kind, seed, (3, 4), dtype), array(kind, seed + 1, (3, width), dtype)
+    checks.check_sigmoid_gate(ops.sigmoid_gate, x, logits)
 
 
 @few
