@@ -4,6 +4,9 @@ Every bound has the form `unit roundoff * magnitude of what was added up * numbe
 floating-point arithmetic (Higham, "Accuracy and Stability of Numerical Algorithms", chapter 3). No bound is tuned.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +37,21 @@ def rounded(array: jax.Array, dtype: jnp.dtype) -> np.ndarray:
     return float64(array.astype(dtype))
 
 
+_RATIOS: list[float] = []
+
+
+@contextlib.contextmanager
+def ratios() -> Iterator[list[float]]:
+    """The largest error of each comparison inside, as a part of its bound; 0 of an exact one."""
+    start = len(_RATIOS)
+    found: list[float] = []
+    try:
+        yield found
+    finally:
+        found += _RATIOS[start:]
+        del _RATIOS[start:]
+
+
 def assert_within(actual: jax.Array, truth: np.ndarray, bound: np.ndarray | float, *, dtype: jnp.dtype) -> None:
     """Shape, dtype and every element: `|actual - truth| <= bound`, plus what underflow takes. NaN meets NaN."""
     assert actual.shape == truth.shape, f"shape {actual.shape}, oracle {truth.shape}"
@@ -42,6 +60,7 @@ def assert_within(actual: jax.Array, truth: np.ndarray, bound: np.ndarray | floa
     allowed = np.broadcast_to(bound + 4 * float(jnp.finfo(dtype).tiny), truth.shape)
     error = np.where(np.isnan(got) & np.isnan(truth), 0.0, np.abs(got - truth))
     wrong = ~(error <= allowed)
+    _RATIOS.append(float((error / allowed).max(initial=0.0)))
     if wrong.any():
         ratio = np.where(np.isnan(error), np.inf, error / allowed)
         index = np.unravel_index(np.argmax(np.where(wrong, ratio, -1.0)), truth.shape)
@@ -56,3 +75,4 @@ def assert_equal(actual: jax.Array, truth: np.ndarray) -> None:
     """Shape and every element, exactly."""
     assert actual.shape == truth.shape, f"shape {actual.shape}, oracle {truth.shape}"
     np.testing.assert_array_equal(float64(actual), truth.astype(np.float64))
+    _RATIOS.append(0.0)
