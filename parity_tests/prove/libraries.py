@@ -85,6 +85,16 @@ LINALG = {
         lambda x: jax.scipy.linalg.solve_triangular(x, x[0], lower=False),
         SQ,
     ),
+    "triangular_solve": of(
+        lambda x: lax.linalg.triangular_solve(x, x * x, left_side=True, lower=True, unit_diagonal=True),
+        lambda x: lax.linalg.triangular_solve(x, x * x, left_side=True, lower=True, unit_diagonal=False),
+        SQ,
+    ),
+    "triangular_solve gradient": of(
+        jax.grad(lambda x: lax.linalg.triangular_solve(x, x * x, left_side=True, lower=True, unit_diagonal=True).sum()),
+        jax.grad(lambda x: lax.linalg.triangular_solve(x, x * x, left_side=True, unit_diagonal=True).sum()),
+        SQ,
+    ),
     "inv": of(jnp.linalg.inv, lambda x: jnp.linalg.inv(x).T, SQ),
     "det": of(jnp.linalg.det, lambda x: jnp.linalg.det(x + 1), SQ),
     "cg": of(

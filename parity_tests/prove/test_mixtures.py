@@ -19,10 +19,12 @@ ROUTERS = {
     "softmax": Router(EXPERTS, 2, normalized=True),
     "groups": Router(EXPERTS, 2, score=Score.SIGMOID, choice_bias=True, num_groups=2, num_chosen_groups=1, group_top=2),
     "of chosen": Router(EXPERTS, 2, score=Score.SOFTMAX_OF_CHOSEN),
+    "weighted": Router(EXPERTS, 2, normalized=True, expert_scale=True),
 }
 MIXTURES = {
     f"{name}, {form}": Moe(
-        router, HIDDEN, Activation.QUICK_GELU, bias=True, clamp=1.0, linear_offset=1.0, capacity_factor=capacity
+        router, HIDDEN, Activation.QUICK_GELU, bias=True, clamp=1.0, linear_offset=1.0, capacity_factor=capacity,
+        scale_inputs=router.expert_scale,
     )
     for name, router in ROUTERS.items()
     for form, capacity in (("all", None), ("capacity", 1.0))
@@ -42,7 +44,10 @@ def _layer(moe: Moe) -> Callable:
     def layer(trained, bias, valid):
         gate, experts, x = trained
         logits = jnp.einsum("btd,de->bte", x.astype(jnp.float32), gate)
-        weights, chosen = ops.route(logits, bias if moe.router.choice_bias else None, moe.router)
+        # The gate's first row stands in for a trained factor of each expert.
+        factors = gate[0] if moe.router.expert_scale else None
+        choice_bias = bias if moe.router.choice_bias else None
+        weights, chosen = ops.route(logits, choice_bias, moe.router, expert_scale_E=factors)
         return ops.mix_experts(x, weights, chosen, valid, ops.Experts(*experts), moe), logits, chosen
 
     return layer
@@ -81,6 +86,8 @@ CHANGES: dict[str, Callable[[Moe], Moe]] = {
     "another clamp": lambda moe: dataclasses.replace(moe, clamp=2.0),
     "no offset": lambda moe: dataclasses.replace(moe, linear_offset=0.0),
     "another activation": lambda moe: dataclasses.replace(moe, activation=Activation.SILU),
+    "inputs or outputs weighted": lambda moe: dataclasses.replace(moe, scale_inputs=not moe.scale_inputs),
+    "with or without factors": lambda moe: _rerouted(moe, expert_scale=not moe.router.expert_scale),
     "another capacity": lambda moe: dataclasses.replace(moe, capacity_factor=0.5),
 }
 # What these mixtures are already, or what their router does not read.
