@@ -24,7 +24,12 @@ Facts, each read in MaxText's sources (2026):
   calls its attention `attention` (`models/olmo3.py`); the one with sinks calls it `GptOssAttention`
   (`models/gpt_oss.py`), all others `self_attention`.
 * A mixture of experts has a name in each model: `MoeBlock_0` (mixtral), `moe_block` (qwen3, which norms query and key),
-  `GptOssMlp` (gpt_oss), and `DeepSeekMoeBlock_0` around `MoeBlock_0` and `shared_experts` (deepseek).
+  `GptOssMlp` (gpt_oss), and `DeepSeekMoeBlock_0` around `MoeBlock_0` and `shared_experts` (deepseek), as
+  `Llama4MoEBlock_0` (llama4).
+* qwen3-next has words of its own for nearly every part of a layer (`Qwen3NextDecoderLayer`), `layer_0` for a layer of a
+  scanned block, and folds head and width of the output projection into one axis.
+* gemma4's mixture is `mlp` (`Gemma4MoE`). Scanned, a block is `scanned_blocks`, and scans its local layers once more: a
+  leaf of `local_layers` holds all of them. One of ours is a slice of that leaf, and is called so (`local_layers[2]`).
 * A gate has one bias, `gate/bias`, whatever it is for (`GateLogit` in `layers/moe.py`): added to the logits in gpt_oss,
   to the choice alone in deepseek.
 * The weights of mixtral's and qwen3's experts are the softmax of the chosen logits. That is the softmax of all, divided
@@ -37,13 +42,33 @@ import pathlib
 import typing
 from collections.abc import Callable, Mapping
 
-from ..config import LatentAttention, ModelConfig, Projection, QkNorm
+from ..config import LatentAttention, ModelConfig, Moe, Projection, QkNorm
 from .store import load
 
 if typing.TYPE_CHECKING:
     from ..protocol import Params
 
 TOKEN_TABLE = "token_embedder/embedding"
+_QWEN3_NEXT = [
+    ("pre_self_attention_layer_norm", "input_layernorm"),
+    ("post_self_attention_layer_norm", "post_attention_layernorm"),
+    *((f"self_attention/{part}", f"attention/attention/{part}")
+      for part in ("query", "key", "value", "out", "query_norm", "key_norm")),
+    ("self_attention/norm", "attention/norm/rms_norm"),
+    ("self_attention", "attention"),
+    ("moe/shared_experts", "mlp/shared_expert"),
+    ("moe/shared_gate", "mlp/shared_expert_gate"),
+    ("moe", "mlp/routed_experts"),
+]  # fmt: skip
+_GEMMA4 = [
+    *((f"moe/{norm}", f"mlp/{norm}") for norm in (
+        "post_feedforward_layernorm_1", "pre_feedforward_layernorm_2", "post_feedforward_layernorm_2")),
+    ("moe/shared_experts", "mlp/moe_block/shared_experts"),
+    ("moe/gate/expert_scale", "mlp/moe_block/MoeBlock_0/per_expert_scale"),
+    ("moe/gate/scale", "mlp/pre_forward_scale_2"),
+    ("moe", "mlp/moe_block/MoeBlock_0"),
+    ("layer_scale", "layer_scalar"),
+]  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +112,7 @@ def maxtext_name(config: ModelConfig, name: str) -> str:
 
 def _modules(config: ModelConfig) -> list[tuple[str, str]]:
     """Our path and MaxText's of what one model calls otherwise than all the others there; inner ones first."""
-    attention = config.attention
+    attention, number_of_layers = config.attention, len(config.cycle)
     if isinstance(attention, LatentAttention):
         shared = ("moe/shared_experts", "DeepSeekMoeBlock_0/shared_experts")
         return [shared, ("moe", "DeepSeekMoeBlock_0/MoeBlock_0"), ("gate/choice_bias", "gate/bias")]
@@ -95,6 +120,14 @@ def _modules(config: ModelConfig) -> list[tuple[str, str]]:
         return [("self_attention", "GptOssAttention"), ("moe", "GptOssMlp")]
     if attention.qk_norm is QkNorm.WIDTH:
         return [("self_attention", "attention")]
+    if attention.out_gate:
+        return _QWEN3_NEXT + [(f"layers/layers_{at}", f"layers/layer_{at}") for at in range(number_of_layers)]
+    if attention.value_norm:
+        wide = (f"layers/layers_{number_of_layers - 1}", "scanned_blocks/global_layer")
+        local = [(f"layers/layers_{at}", f"scanned_blocks/local_layers[{at}]") for at in range(number_of_layers - 1)]
+        return [*_GEMMA4, wide, *local]
+    if isinstance(config.mlp, Moe) and config.mlp.scale_inputs:
+        return [("moe/shared_experts", "Llama4MoEBlock_0/shared_experts"), ("moe", "Llama4MoEBlock_0/MoeBlock_0")]
     return [("moe", "MoeBlock_0" if attention.qk_norm is None else "moe_block")]
 
 

@@ -98,7 +98,9 @@ def test_the_query_scale_is_folded_in_where_nothing_norms_or_shifts_the_query():
     assert folded == {name for name in models.presets() if config(name).family in FOLDS_QUERY_SCALE}
 
 
-@pytest.mark.parametrize("name", ["gemma3-tiny", "olmo3-tiny", "gpt-oss-tiny"])
+@pytest.mark.parametrize("name", [
+    "gemma3-tiny", "olmo3-tiny", "gpt-oss-tiny", "llama4-tiny", "qwen3-next-tiny", "gemma4-tiny",
+])
 def test_unscanned_layers_are_numbered_through_in_maxtext(name):
     model = config(name, scan_layers=False)
     names = [maxtext_name(model, ours) for ours in models.backend("nnx").param_specs(model)]
@@ -114,6 +116,11 @@ STORED = {
     ("qwen3-30b-a3b", "decoder/layers/moe/wi_0"): "decoder/layers/moe_block/wi_0",
     ("gpt-oss-20b", "decoder/layers/layers_1/moe/gate/bias"): "decoder/layers/layers_1/GptOssMlp/gate/bias",
     ("gpt-oss-20b", "decoder/layers/layers_0/self_attention/sinks"): "decoder/layers/layers_0/GptOssAttention/sinks",
+    ("llama4-17b-16e", "decoder/layers/layers_3/moe/gate/kernel"):
+        "decoder/layers/layers_3/Llama4MoEBlock_0/MoeBlock_0/gate/kernel",
+    ("qwen3-next-80b-a3b", "decoder/layers/layers_3/moe/wo"): "decoder/layers/layer_3/mlp/routed_experts/wo",
+    ("gemma4-26b", "decoder/layers/layers_5/moe/gate/scale"):
+        "decoder/scanned_blocks/global_layer/mlp/pre_forward_scale_2",
     ("deepseek2-16b", "decoder/dense_layers/mlp/wo/kernel"): "decoder/dense_layers/mlp/wo/kernel",
     ("deepseek3-671b", "decoder/moe_layers/moe/gate/choice_bias"):
         "decoder/moe_layers/DeepSeekMoeBlock_0/MoeBlock_0/gate/bias",

@@ -28,7 +28,8 @@ FSDP_BESIDE_MLP = ("fsdp", "context", "context_usp_ulysses", "expert")
 FSDP_OF_EXPERTS = ("fsdp", "context", "context_usp_ulysses")
 
 # Facts: logical axes and specs of MaxText's parameter trees for llama3.1-8b, gpt3-175b, gemma2-2b and gemma3-4b (whose
-# remainder is not scanned), deepseek3-671b, gpt-oss-20b and qwen3-30b-a3b on a 64-chip mesh.
+# remainder is not scanned), deepseek3-671b, gpt-oss-20b, qwen3-30b-a3b, qwen3-next-80b-a3b and gemma4-26b on a 64-chip
+# mesh.
 PUBLISHED = {
     ("norm",): ("tensor",),
     ("norm", "layers"): ("tensor", "stage"),
@@ -57,6 +58,10 @@ PUBLISHED = {
     ("exp", "layers", "activation_embed"): ("expert", "stage", "tensor"),
     ("embed", "dense_layers", "mlp"): (FSDP_BESIDE_MLP, None, MLP),
     ("norm", "dense_layers"): ("tensor", None),
+    ("embed", "layers", "gdn_head"): (FSDP_BESIDE_MLP, "stage", MLP),
+    ("gdn_head", "layers", "embed"): (MLP, "stage", FSDP_BESIDE_MLP),
+    ("embed", "layers", None): (FSDP, "stage", None),
+    ("exp", "layers"): ("expert", "stage"),
     ("embed", "moe_layers", "kv_lora_up_proj"): (FSDP, None, None),
     ("embed", "moe_layers", "q_lora_up_proj"): (FSDP, None, None),
     ("kv_lora", "moe_layers", "kv_heads", "kv_head_dim"): (FSDP, None, TENSOR, None),
@@ -83,6 +88,8 @@ ACTIVATIONS = {
         None, None, ("autoregressive", "tensor", "tensor_sequence"), None,
     ),
     ("cache_batch", "cache_sequence"): (None, None),
+    ("cache_batch", None, "cache_kv"): (None, None, None),
+    ("cache_batch", "cache_heads", None, None): (None, ("autoregressive", "tensor", "tensor_sequence"), None, None),
     ("layers", "cache_batch", "cache_sequence"): ("stage", None, None),
 }
 
