@@ -221,7 +221,7 @@ def _llama4_presets() -> dict[str, ModelConfig]:
     tiny = Llama3Scaling(factor=4.0, low_frequency_factor=1.0, high_frequency_factor=4.0, original_length=16)
     return {
         "llama4-tiny": base(
-            97, 32, 9, 4, 2, 8, 24, experts=5, interleave=2, dense_dim=40, qk_norm=QkNorm.L2, chunk=5,
+            97, 32, 9, 4, 2, 8, 24, experts=5, interleave=2, dense_dim=40, qk_norm=QkNorm.L2, chunk=4,
             nope=Unrotated(temperature=0.1, length=4), rope=Rope(max_timescale=1e4, interleaved=True, scaling=tiny),
         ),
         "llama4-17b-16e": base(

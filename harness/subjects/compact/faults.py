@@ -120,6 +120,33 @@ TWIN_FAULTS = (
         step="generate",
         names=("layers_remainder",),
     ),
+    SourceFault(
+        id="chunks-counted-from-the-row",
+        path="models/nnx/attention.py",
+        old="if layer.chunk is None else context.positions",
+        new="if layer.chunk != 0 else context.positions",
+        label="llama4-scanned",
+        step="forward",
+        names=("models/nnx/attention.py", "layers_0"),
+    ),
+    SourceFault(
+        id="slot-goes-on-from-its-last-text",
+        path="models/nnx/delta.py",
+        old="begins_B = context.positions[:, 0] == 0",
+        new="begins_B = context.positions[:, 0] < 0",
+        label="qwen3-next-scanned",
+        step="prefill",
+        names=("models/nnx/delta.py:{line}",),
+    ),
+    SourceFault(
+        id="router-reads-the-normed-stream",
+        path="models/nnx/moe.py",
+        old="self._norm(norms.experts_pre, residual), residual, context",
+        new="self._norm(norms.experts_pre, residual), x, context",
+        label="gemma4-scanned",
+        step="forward",
+        names=("moe/gate", "pre_ffw_norm"),
+    ),
 )
 
 # The same wrong line in both twins: parity cannot see it, a witness or a golden must.
