@@ -41,6 +41,8 @@ from models.config import (
 
 SETUPS = SUBJECT.tiny_setups()
 UNIT_ROUNDOFF = 2.0**-24
+# The last layer's factor is one of the whole stream that the decoder's norm is given, but for that norm's epsilon.
+DIVIDED_OUT = {"params/decoder/layers_remainder/layers_0/layer_scale"}
 
 
 @pytest.mark.parametrize("label", SUBJECT.deep_setups() | SUBJECT.light_setups())
@@ -57,7 +59,7 @@ def test_perturbing_any_one_parameter_leaf_is_noticed(label):
         found = run([changed[leaf] for leaf in order])[0]
         if np.abs(found - wanted).max() <= K * UNIT_ROUNDOFF * np.abs(wanted).max():
             unnoticed.append(name)
-    assert unnoticed == []
+    assert unnoticed == [name for name in order if name in DIVIDED_OUT]
 
 
 BASE = dataclasses.replace(
