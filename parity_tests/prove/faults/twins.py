@@ -3,7 +3,7 @@
 from .rows import Twin
 
 _ROPE, _MASKS, _ATTEND = "models/ops/rope.py", "models/ops/masks.py", "models/ops/attention.py"
-_NNX, _OPTIMIZERS = "models/nnx", "models/training/optimizers.py"
+_LINEN, _NNX, _OPTIMIZERS = "models/linen", "models/nnx", "models/training/optimizers.py"
 
 TWINS = (
     Twin("M01", "a norm ignores the configured epsilon", "llama-scanned", "forward", f"{_NNX}/layers.py",
@@ -32,12 +32,13 @@ TWINS = (
     Twin("M16", "the embedding is not scaled", "gemma2-scanned", "train_step", f"{_NNX}/decoder.py",
          "x = x * jnp.asarray(math.sqrt(self.config.embed_dim), x.dtype)", "pass",
          lost=("models/linen/decoder.py", "x_BTD = x_BTD * jnp.asarray(config.embed_dim**0.5,")),
-    Twin("M21", "every layer takes the first one's window", "gemma2-unscanned", "forward", f"{_NNX}/attention.py",
-         "self.window = layer.window", "self.window = config.cycle[0].window",
+    Twin("M21", "every layer takes the first one's window", "gemma2-unscanned", "forward", f"{_LINEN}/decoder.py",
+         "return Attention(self.config, attention, self.layer, self.mode, name=name)",
+         "return Attention(self.config, attention, self.config.cycle[0], self.mode, name=name)",
          lost=(_MASKS, "mask_BTS &= distance_BTS < window")),
-    Twin("M28", "local and global layers in reversed order", "gemma2-scanned", "forward", f"{_NNX}/decoder.py",
-         "x, caches = run(x, context, cache, keys)",
-         "x, caches = dataclasses.replace(run, suffix=self.cycle[-1 - index].suffix)(x, context, cache, keys)"),
+    Twin("M28", "local and global layers in reversed order", "gemma2-scanned", "forward", f"{_LINEN}/decoder.py",
+         "DecoderLayer(self.config, layer, self.mode, self.deterministic, scale_1)",
+         "DecoderLayer(self.config, self.cycle[~self.cycle.index(layer)], self.mode, self.deterministic, scale_1)"),
     Twin("R04", "dropout stays off in training", "llama-scanned-dropout", "train_step", f"{_NNX}/steps.py",
          "_logits(model, batch, deterministic=False)", "_logits(model, batch, deterministic=True)",
          lost=("models/linen/layers.py", 'keep = jax.random.bernoulli(self.make_rng("dropout"), keep_prob, x.shape)')),
@@ -50,10 +51,9 @@ TWINS = (
     Twin("V07", "the dense loss ignores the padding of targets", "llama-scanned", "loss_and_grads",
          "models/training/objectives.py", "xent_sum = jnp.where(counted_BT, tokens.xent_BT, 0.0).sum()",
          "xent_sum = tokens.xent_BT.sum()", common=True),
-    Twin("I01", "decoding builds its mask as training does", "llama-scanned", "generate", f"{_NNX}/attention.py",
-         'k_BSKH, v_BSKH, mask_BTS = cache["cached_key"], cache["cached_value"], self._cache_mask(context, cache)',
-         'k_BSKH, v_BSKH, mask_BTS = cache["cached_key"], cache["cached_value"],'
-         ' self._cache_mask(context, cache) | True'),
+    Twin("I01", "decoding builds its mask as training does", "llama-scanned", "generate", f"{_LINEN}/attention.py",
+         "return key_BSKH, value_BSKH, cached_mask(positions_BT, segments_BT, segments_BS, self.layer)",
+         "return key_BSKH, value_BSKH, cached_mask(positions_BT, segments_BT, segments_BS, self.layer) | True"),
     Twin("I09", "a chunk's keys are written one slot late", "llama-unscanned", "prefill", f"{_NNX}/attention.py",
          "start_B = context.positions[:, 0]", "start_B = context.positions[:, 0] + 1"),
     Twin("I10", "packed prompts see each other", "gemma2-scanned", "prefill", _MASKS,
