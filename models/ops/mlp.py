@@ -1,4 +1,4 @@
-"""The point-wise part of an MLP, and of what a gate lets through. Matrix products are `dense`."""
+"""The point-wise part of an MLP and of a gated output. Their matrix products are `dense`."""
 
 import jax
 import jax.numpy as jnp

@@ -28,10 +28,10 @@ def index(length: int = LENGTH) -> jax.Array:
     return jnp.arange(length, dtype=jnp.int32)[None]
 
 
-def readers(window: int | None, key: int, segments: jax.Array) -> set[int]:
+def readers(window: int | None, key: int, segments: jax.Array, chunk: int | None = None) -> set[int]:
     """The queries whose result moves when one key and its value do."""
     q, k, v = operands()
-    mask = ops.attention_mask(index(), index(), segments, segments, window=window)
+    mask = ops.attention_mask(index(), index(), segments, segments, window=window, chunk=chunk)
     before = attend(q, k, v, mask, **HEADS)
     after = attend(q, k.at[:, key].add(1.0), v.at[:, key].add(1.0), mask, **HEADS)
     return set(np.flatnonzero((float64(before) != float64(after)).any((0, 2, 3))).tolist())
@@ -40,6 +40,12 @@ def readers(window: int | None, key: int, segments: jax.Array) -> set[int]:
 @pytest.mark.parametrize("window", [1, 2, 4])
 def test_a_key_at_the_windows_distance_has_no_influence(window: int) -> None:
     assert readers(window, 1, jnp.ones_like(index())) == set(range(1, min(1 + window, LENGTH)))
+
+
+def test_a_key_is_read_in_its_own_chunk_alone() -> None:
+    ones = jnp.ones_like(index())
+    assert readers(None, 1, ones, chunk=4) == {1, 2, 3}
+    assert readers(None, 4, ones, chunk=4) == {4, 5}
 
 
 def test_without_a_window_every_later_query_reads_a_key() -> None:

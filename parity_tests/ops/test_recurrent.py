@@ -15,6 +15,7 @@ from . import recurrent_checks, recurrent_faults, recurrent_oracles
 from .bounds import BFLOAT16, FLOAT32, float64
 from .inputs import Values, array, dtypes, few, seeds, values
 from .test_gradients import check_gradients
+from .test_ops import dot_generals
 
 # Length, key heads, value heads, key dim, value dim, chunk; whether there is a state. A last chunk that is not full, a
 # chunk that is longer than the row, one token, chunks of a token, one of everything.
@@ -222,6 +223,16 @@ def test_decay_gradients() -> None:
             operands,
             count=64,
         )
+
+
+def test_products_of_the_rule_are_float32_in_full() -> None:
+    """Backends multiply float32 in fewer digits unless told: equal values on one of them would prove nothing."""
+    operands = recurrent_faults.operands()
+    where = recurrent_faults.DOCUMENTS, recurrent_faults.VALID
+    products = dot_generals(lambda *args: ops.gated_delta(*args, None, *where, chunk=4), *operands)
+    assert len(products) == 6
+    assert {product.params["precision"] for product in products} == {(jax.lax.Precision.HIGHEST,) * 2}
+    assert {operand.aval.dtype for product in products for operand in product.invars} == {FLOAT32}
 
 
 def test_the_rule_is_float32_inside() -> None:
