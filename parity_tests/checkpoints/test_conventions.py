@@ -18,17 +18,20 @@ def _params(model, seed=0):
 
 STORED_PLAIN = (
     "gpt3-tiny", "qwen2-tiny", "qwen3-tiny", "olmo3-tiny", "qwen3-moe-tiny", "gpt-oss-tiny", "deepseek2-tiny",
-    "deepseek3-tiny",
+    "deepseek3-tiny", "llama4-tiny",
 )  # fmt: skip
 # What MaxText's checkpoints of a family hold otherwise than ours, from its conversion hooks.
 FOLDS_QUERY_SCALE = ("llama", "mistral", "mixtral", "gemma", "gemma2")
 ADDS_ONE = ("gemma", "gemma2", "gemma3")
-NUMBERS_THROUGH = ("gemma3", "olmo3", "gpt_oss")
+NUMBERS_THROUGH = ("gemma3", "olmo3", "gpt_oss", "llama4")
 MODULES = {
     "olmo3": {"/self_attention/": "/attention/"},
     "mixtral": {"/moe/": "/MoeBlock_0/"},
     "qwen3_moe": {"/moe/": "/moe_block/"},
     "gpt_oss": {"/self_attention/": "/GptOssAttention/", "/moe/": "/GptOssMlp/"},
+    "llama4": {
+        "/moe/shared_experts/": "/Llama4MoEBlock_0/shared_experts/", "/moe/": "/Llama4MoEBlock_0/MoeBlock_0/",
+    },
     "deepseek": {
         "/moe/shared_experts/": "/DeepSeekMoeBlock_0/shared_experts/", "/moe/": "/DeepSeekMoeBlock_0/MoeBlock_0/",
         "/choice_bias": "/bias",
