@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import jax
 from jax.extend import core
+from jax.extend.core import jaxpr_as_fun
 from jax.sharding import NamedSharding, PartitionSpec
 
 from .. import settings
@@ -126,6 +127,25 @@ def compiled_shardings(
         for side, leaves, shardings in chosen
         for leaf, sharding in zip(leaves, shardings, strict=True)
     }
+
+
+def lowered(program: Program, mesh: jax.sharding.AbstractMesh, in_shardings: Mapping[str, Spec], platform: str) -> str:
+    """The program as the compiler of a platform would get it for all chips of a mesh: StableHLO, from its trace.
+
+    Args:
+        program: its trace is what is lowered; nothing is compiled and no chip is needed.
+        mesh: the abstract one that its constraints name.
+        in_shardings: input leaf name to spec; the others are replicated.
+        platform: `tpu`, `cuda` or `cpu`.
+    """
+    traced = program.trace()
+    structs = [
+        jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, PartitionSpec(*(spec or ()))))
+        for leaf in traced.inputs
+        for spec in [in_shardings.get(leaf.name or "")]
+    ]
+    with settings.tracing():
+        return jax.jit(jaxpr_as_fun(traced.jaxpr)).trace(*structs).lower(lowering_platforms=(platform,)).as_text()
 
 
 def fitting(specs: Mapping[str, Spec], shapes: Mapping[str, Sequence[int]], mesh: Mapping[str, int]) -> dict[str, Spec]:

@@ -17,7 +17,7 @@ from ...observe import shardings as observe
 from ...program import Converted, OneSided, Program, key_strings
 from ..case import Case
 from . import inputs, names, programs
-from .setup import MESHES, Setup, device_mesh
+from .setup import MESHES, Setup, abstract_mesh, device_mesh
 
 Axes = dict[str, tuple[str | None, ...]]
 
@@ -81,6 +81,17 @@ def compiled(program: Program, case: Case, mesh: str) -> dict[str, tuple[typing.
     """What the compiler chose for every leaf of a step on simulated devices, given the resolved specs of the state."""
     table, sizes = resolved(program.name, case.config, mesh)
     return observe.compiled_shardings(program, device_mesh(mesh), observe.fitting(table, sizes, MESHES[mesh]))
+
+
+def lowered(program: Program, case: Case, platform: str) -> str:
+    """A case's program for the chips of its mesh: the state placed by the rules, a batch by its rows."""
+    mesh = case.mesh or ""
+    table, sizes = resolved(program.name, case.config, mesh)
+    rows = resolve(("activation_batch", "activation_length"), DEFAULT_RULES, MESHES[mesh])
+    others = {leaf.name: rows for leaf in program.inputs if leaf.name not in table and len(leaf.shape) == 2}
+    batch = {name: spec for name, spec in others.items() if name is not None}
+    given = observe.fitting(table, sizes, MESHES[mesh]) | batch
+    return observe.lowered(program, abstract_mesh(mesh), given, platform)
 
 
 def kept(chosen: dict[str, tuple[typing.Any, ...]], mesh: str) -> Observation:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from models.config import AdamW, ConfigError, DType, ModelConfig, TrainConfig, from_json, preset
 
@@ -33,7 +33,7 @@ WITNESSED = (
 PUBLISHED = (
     "llama3.1-8b", "llama3.1-405b", "gpt3-175b", "gemma2-2b", "gemma-7b", "gemma3-27b", "mistral-7b", "qwen2.5-14b",
     "qwen3-32b", "olmo3-32b", "mixtral-8x22b", "qwen3-480b-a35b", "gpt-oss-120b", "deepseek2-236b", "deepseek3-671b",
-    "kimi-k2-1t",
+    "kimi-k2-1t", "llama4-17b-128e", "qwen3-next-80b-a3b", "gemma4-26b",
 )  # fmt: skip
 TRAIN = TrainConfig(optimizer=AdamW(warmup_steps=2, decay_steps=20), z_loss=1e-3)
 OBSERVABLES = {
@@ -131,11 +131,11 @@ class CompactSubject:
         ]
         return cases + [self.case(setup, "train_step", label=label) for label, setup in self.variants().items()]
 
-    def published_cases(self) -> list[Case]:
-        """Forward and train step of each family's published sizes on 256 chips."""
+    def published_cases(self, names: Iterable[str] = PUBLISHED) -> list[Case]:
+        """Forward and train step of published sizes on 256 chips: of one or two a family, unless they are named."""
         return [
             self.case(Setup(preset(name), TRAIN), step, mesh="fsdp-tensor-256", label=name)
-            for name in PUBLISHED
+            for name in names
             for step in ("forward", "train_step")
         ]
 
