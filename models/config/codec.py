@@ -1,7 +1,9 @@
 """A configuration as JSON and back: exact, and every unknown or missing key named.
 
-A union's member carries its class under the key `kind`. Not a general serialiser: it knows dataclasses, enums,
-tuples, optional values and plain numbers, which is all that a configuration is made of.
+A union's member carries its class under the key `kind`. Where a field held one class alone before it became a union's,
+that class (the field's `untagged`) goes without a kind: old files are read and names stay what they were. Not a general
+serialiser: it knows dataclasses, enums, tuples, optional values and plain numbers, which is all that a configuration is
+made of.
 """
 
 import dataclasses
@@ -42,7 +44,10 @@ def _encode(value: object, *, tagged: bool, defaults: bool) -> typing.Any:
     if dataclasses.is_dataclass(value):
         hints = typing.get_type_hints(type(value))
         fields = {
-            field.name: _encode(getattr(value, field.name), tagged=_is_variant(hints[field.name]), defaults=defaults)
+            field.name: _encode(
+                getattr(value, field.name), tagged=_is_tagged(field, hints, getattr(value, field.name)),
+                defaults=defaults,
+            )
             for field in dataclasses.fields(value)
             if defaults or getattr(value, field.name) != field.default
         }
@@ -60,6 +65,10 @@ def _members(hint: object) -> list[typing.Any]:
 
 def _is_variant(hint: object) -> bool:
     return sum(dataclasses.is_dataclass(member) for member in _members(hint)) > 1
+
+
+def _is_tagged(field: dataclasses.Field, hints: dict[str, typing.Any], value: object) -> bool:
+    return _is_variant(hints[field.name]) and type(value).__name__ != field.metadata.get("untagged")
 
 
 def _decode(hint: typing.Any, data: object, where: str) -> typing.Any:
@@ -116,7 +125,15 @@ def _decode_dataclass(cls: typing.Any, data: object, where: str) -> object:
         required = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if required and name not in data:
             raise ConfigError(f"{where}.{name}", None, "is required and missing", f"add the key {name!r}")
-    return cls(**{key: _decode(hints[key], value, f"{where}.{key}") for key, value in data.items()})
+    tagged = {key: _with_kind(fields[key], value) for key, value in data.items()}
+    return cls(**{key: _decode(hints[key], value, f"{where}.{key}") for key, value in tagged.items()})
+
+
+def _with_kind(field: dataclasses.Field, data: typing.Any) -> typing.Any:
+    """What a field's value without a kind is."""
+    if "untagged" not in field.metadata or not isinstance(data, dict) or "kind" in data:
+        return data
+    return {"kind": field.metadata["untagged"], **data}
 
 
 def _nearest(word: str, known: list[str]) -> str:

@@ -193,7 +193,7 @@ class Layer:
     window: int | None = None
     suffix: str = ""
     name: str | None = None
-    rope: Rope | Unrotated | None = None
+    rope: Rope | Unrotated | None = dataclasses.field(default=None, metadata={"untagged": "Rope"})
     mlp: Mlp | Moe | None = None
     attention: Attention | LatentAttention | GatedDelta | None = None
     chunk: int | None = None

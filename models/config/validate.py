@@ -60,7 +60,9 @@ def _attention(config: "ModelConfig") -> None:
     if isinstance(config.attention, GatedDelta):
         rule = "is the model's own attention and reads by a state"
         raise ConfigError("attention", config.attention, rule, "set it on layers of the cycle")
-    uses = [("attention", config.attention, "positions", config.positions)]
+    uses: list[tuple[str, typing.Any, str, typing.Any]] = [
+        ("attention", config.attention, "positions", config.positions)
+    ]
     for field, layer in _all_layers(config):
         if layer.attention is None and layer.rope is None:
             continue

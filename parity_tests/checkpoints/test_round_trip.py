@@ -168,6 +168,14 @@ def test_the_description_of_each_layers_own_attention_comes_back(name, tmp_path)
     assert {f"params/{name}" for name in params} == {name for name in expected if name.startswith("params/")}
 
 
+def test_a_layers_own_positions_are_described_as_before_a_layer_could_go_without():
+    turning, some = (models.config.to_json(config(name)) for name in ("gemma3-tiny", "llama4-tiny"))
+    assert "kind" not in turning["cycle"][0]["rope"]
+    assert some["cycle"][3]["rope"]["kind"] == "Unrotated"
+    for name, data in (("gemma3-tiny", turning), ("llama4-tiny", some)):
+        assert models.config.from_json(models.config.ModelConfig, data) == config(name)
+
+
 def test_a_run_directory_means_its_last_step_and_nothing_is_overwritten(tmp_path):
     model, backend = config(), models.backend("linen")
     state = random_state(backend, model)
