@@ -13,6 +13,10 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent
 ACCELERATOR_MARKS = ("tpu_only", "gpu_only", "tpu_backend")
+SIMULATED = "--xla_force_host_platform_device_count=8"
+# A tiny model runs for milliseconds and compiles for seconds: a fifth of that time is left without optimisation. The
+# nightly profile compiles as XLA does by itself.
+QUICK_COMPILE = ("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false")
 
 
 def _asked_for_accelerator(config: pytest.Config) -> bool:
@@ -24,16 +28,23 @@ def _asked_for_accelerator(config: pytest.Config) -> bool:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Settles the platform, the compile cache and the profiles, once for the controller and once for each worker."""
+    flags = [SIMULATED]
     if not _asked_for_accelerator(config):
         os.environ["JAX_PLATFORMS"] = "cpu"
-    devices = "--xla_force_host_platform_device_count=8"
-    if devices not in os.environ.get("XLA_FLAGS", ""):
-        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {devices}".strip()
+        flags += () if os.environ.get("PARAFLAX_PROFILE") == "nightly" else QUICK_COMPILE
+    _add_xla_flags(flags)
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".paraflax" / "xla"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     _hypothesis_profiles()
     _own_models(config)
+
+
+def _add_xla_flags(flags: list[str]) -> None:
+    """Adds what is not set yet: a flag of the caller's own stays."""
+    given = os.environ.get("XLA_FLAGS", "").split()
+    names = {flag.partition("=")[0] for flag in given}
+    os.environ["XLA_FLAGS"] = " ".join([*given, *(flag for flag in flags if flag.partition("=")[0] not in names)])
 
 
 def _hypothesis_profiles() -> None:
