@@ -8,11 +8,24 @@ import dataclasses
 import difflib
 import typing
 
-from ..config import ConfigError, DType, Layer, Mlp, ModelConfig, Rope, from_json, to_json
+from ..config import (
+    Attention,
+    ConfigError,
+    DType,
+    GatedDelta,
+    LatentAttention,
+    Layer,
+    Mlp,
+    ModelConfig,
+    Rope,
+    from_json,
+    to_json,
+)
 from .hf_layers import Json, read_dense, read_layers, write_layers
 from .hf_tables import ARCHITECTURES, FAMILIES
 from .hf_words import REQUIRED, Architecture, Attribute
 
+_Attending = Attention | LatentAttention | GatedDelta
 _OF_A_RUN = ("dtype", "dropout_rate", "scan_layers", "remat")
 """Fields that say how a model is run; `config.json` does not hold them."""
 
@@ -28,11 +41,12 @@ def architecture_of(config: ModelConfig) -> Architecture:
     known = FAMILIES[config.family]
     architecture = next((one for one in known if one.writes(config)), known[-1])
     ours = _comparable(config)
-    theirs = _comparable(config_from_hf(_write(architecture, config)))
+    read = config_from_hf(_write(architecture, config))
+    theirs = _comparable(read)
     for name, value in ours.items():
         if theirs[name] != value:
             rule = f"cannot be said in the config of {architecture.class_name}"
-            raise ConfigError(name, value, rule, f"it would read {theirs[name]!r}")
+            raise ConfigError(name, to_json(config)[name], rule, f"it would read {to_json(read)[name]!r}")
     return architecture
 
 
@@ -53,7 +67,9 @@ def config_from_hf(attributes: Json) -> ModelConfig:
     """
     model_type = attributes.get("model_type")
     if model_type not in ARCHITECTURES:
-        raise ConfigError("model_type", model_type, "is not supported", f"known: {', '.join(sorted(ARCHITECTURES))}")
+        nested = isinstance(attributes.get("text_config"), dict)
+        fix = "give its text_config alone" if nested else f"known: {', '.join(sorted(ARCHITECTURES))}"
+        raise ConfigError("model_type", model_type, "is not supported", fix)
     architecture = ARCHITECTURES[model_type]
     _refuse_unknown(architecture, attributes)
     values = {attribute.field: _read(attribute, attributes) for attribute in architecture.attributes}
@@ -65,6 +81,8 @@ def config_from_hf(attributes: Json) -> ModelConfig:
         _assign(data, "prefix.mlp.activation", values["mlp.activation"])
     data["weight_dtype"] = data["dtype"] = _dtype(attributes)
     config = from_json(ModelConfig, data)
+    if architecture.varied is not None:
+        config = architecture.varied.read(config, attributes)
     plain = config.replace(attention=dataclasses.replace(config.attention, query_scale=None))
     return plain if plain.attention.scale == config.attention.scale else config
 
@@ -90,18 +108,30 @@ def _write(architecture: Architecture, config: ModelConfig) -> dict[str, typing.
         **{item.key: _spell(item, _pick(source, item)) for item in architecture.attributes if item.key},
         **(architecture.derived.write(source) if architecture.derived else {}),
         **(write_layers(architecture.layers, config) if architecture.layers else {}),
+        **(architecture.varied.write(config) if architecture.varied else {}),
     }
 
 
 def _explicit(config: ModelConfig) -> ModelConfig:
-    """The same model with its query scale, and the positions of each layer with a window, written out."""
+    """The same model with its query scale, and each layer's parts, written out."""
+    attention = _attending(config.attention)
     cycle = tuple(
-        dataclasses.replace(layer, rope=layer.rope or config.positions) if layer.window is not None else layer
+        dataclasses.replace(layer, mlp=config.mlp_of(layer), attention=_attending(config.attention_of(layer)))
         for layer in config.cycle
-        if isinstance(config.positions, Rope)
     )
-    attention = dataclasses.replace(config.attention, query_scale=config.attention.scale)
-    return config.replace(attention=attention, cycle=cycle or config.cycle)
+    if isinstance(config.positions, Rope):
+        cycle = tuple(
+            layer if isinstance(layer.attention, GatedDelta) else dataclasses.replace(layer, rope=turned)
+            for layer, turned in zip(cycle, map(config.positions_of, config.cycle), strict=True)
+        )
+    return config.replace(attention=attention, cycle=cycle)
+
+
+def _attending(attention: _Attending) -> _Attending:
+    """With its query scale; a gated delta rule without its chunk, which no config holds and no result depends on."""
+    if isinstance(attention, GatedDelta):
+        return dataclasses.replace(attention, chunk=GatedDelta.chunk)
+    return dataclasses.replace(attention, query_scale=attention.scale)
 
 
 def _comparable(config: ModelConfig) -> dict[str, typing.Any]:
@@ -155,6 +185,7 @@ def _refuse_unknown(architecture: Architecture, keys: Json) -> None:
     known = {attribute.key for attribute in architecture.attributes if attribute.key}
     known |= architecture.layers.known if architecture.layers else set()
     known |= architecture.derived.keys if architecture.derived else set()
+    known |= architecture.varied.keys if architecture.varied else set()
     for key, value in keys.items():
         if key in architecture.fixed:
             allowed = architecture.fixed[key](keys)

@@ -7,7 +7,7 @@ the model's positions. Read in the classes of transformers 5; no weights and no 
 import dataclasses
 import math
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from ..config import ConfigError, Layer, LinearScaling, Llama3Scaling, ModelConfig, Rope, YarnScaling
 
@@ -15,7 +15,7 @@ Json = Mapping[str, typing.Any]
 Types = tuple[str, ...]
 
 FULL, SLIDING = "full_attention", "sliding_attention"
-SIZE, DENSE = "num_hidden_layers", "first_k_dense_replace"
+SIZE, DENSE, PART = "num_hidden_layers", "first_k_dense_replace", "partial_rotary_factor"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Layers:
 
     `interleaved`: neighbours turn together, or what the absence of `interleave_key` means. `dense`: what an absent
     `first_k_dense_replace` means; None if the class reads no such key. `stretched`: `mscale_all_dim` is also in the
-    query's scale.
+    query's scale. `fraction`: what an absent `partial_rotary_factor` means; None if the class reads no such key.
     """
 
     types: Callable[[Json, int | None], Types] = lambda keys, window: (FULL,) * keys[SIZE]
@@ -45,6 +45,7 @@ class Layers:
     interleave_key: str | None = None
     dense: int | None = None
     stretched: bool = False
+    fraction: float | None = None
     keys: frozenset[str] = frozenset()
 
     @property
@@ -56,12 +57,18 @@ class Layers:
         words |= {"use_sliding_window"} if self.switch else set()
         words |= {self.interleave_key} if self.interleave_key else set()
         words |= {DENSE, "intermediate_size"} if self.dense is not None else set()
+        words |= {PART} if self.fraction is not None else set()
         return frozenset(words | ({"layer_types"} if self.listed else set()))
 
 
 def every(period: int) -> Callable[[Json, int | None], Types]:
     """A full layer after each `period - 1` sliding ones."""
     return lambda keys, _: tuple(FULL if (i + 1) % period == 0 else SLIDING for i in range(keys[SIZE]))
+
+
+def all_alike(keys: Json, window: int | None) -> Types:
+    """Every layer slides, if there is a window."""
+    return (FULL if window is None else SLIDING,) * keys[SIZE]
 
 
 def read_layers(layers: Layers, keys: Json) -> tuple[Rope, tuple[Layer, ...]]:
@@ -72,28 +79,39 @@ def read_layers(layers: Layers, keys: Json) -> tuple[Rope, tuple[Layer, ...]]:
     """
     if not isinstance(keys[SIZE], int) or keys[SIZE] < 1:
         raise ConfigError(SIZE, keys[SIZE], "must be a positive whole number", "set it")
-    window = _window(layers, keys)
-    types = _types(layers, keys, window)
+    window = read_window(layers, keys)
+    types = read_types(layers, keys, window)
     ropes = _ropes_by_type(layers, keys) if layers.thetas else {FULL: _flat_rope(layers, keys)}
-    period = next(p for p in range(1, len(types) + 1) if all(kind == types[i % p] for i, kind in enumerate(types)))
-    paired = layers.suffixes is not None and types[:period] == tuple(layers.suffixes)
-    cycle = tuple(
-        Layer(
-            window=window if kind == SLIDING else None,
-            suffix=layers.suffixes[kind] if paired and layers.suffixes else "",
-            name=f"layers_{index}" if period > 1 and not paired else None,
-            rope=ropes.get(SLIDING) if kind == SLIDING else None,
-        )
-        for index, kind in enumerate(types[:period])
-    )
-    return ropes[FULL], cycle
+    sliding = Layer(window=window, rope=ropes.get(SLIDING))
+    return ropes[FULL], shortest([sliding if kind == SLIDING else Layer() for kind in types], layers.suffixes)
+
+
+def shortest(layers: Sequence[Layer], suffixes: Mapping[str, str] | None = None) -> tuple[Layer, ...]:
+    """The shortest cycle that says every layer; these have names of their own, or suffixes if of the two kinds."""
+    period = next(p for p in range(1, len(layers) + 1) if all(it == layers[i % p] for i, it in enumerate(layers)))
+    cycle = layers[:period]
+    if suffixes is not None and tuple(_kind(layer) for layer in cycle) == tuple(suffixes):
+        return tuple(dataclasses.replace(layer, suffix=suffixes[_kind(layer)]) for layer in cycle)
+    if period == 1:
+        return tuple(cycle)
+    return tuple(dataclasses.replace(layer, name=f"layers_{index}") for index, layer in enumerate(cycle))
+
+
+def _kind(layer: Layer) -> str:
+    return FULL if layer.window is None else SLIDING
+
+
+def all_layers(config: ModelConfig) -> list[Layer]:
+    """Every layer after the prefix, in order."""
+    number = config.num_layers - config.num_prefix_layers
+    return [config.cycle[index % len(config.cycle)] for index in range(number)]
 
 
 def write_layers(layers: Layers, config: ModelConfig) -> dict[str, typing.Any]:
     """The inverse of `read_layers`, as far as their words go: what they cannot say is left out."""
     if not isinstance(config.positions, Rope):
         raise ConfigError("positions", config.positions, "must be rotary for this Hugging Face class", "use Rope")
-    cycle = [config.cycle[index % len(config.cycle)] for index in range(config.num_layers)]
+    cycle = all_layers(config)
     window = next((layer.window for layer in cycle if layer.window is not None), None)
     keys: dict[str, typing.Any] = {}
     if layers.window is not None:
@@ -101,20 +119,22 @@ def write_layers(layers: Layers, config: ModelConfig) -> dict[str, typing.Any]:
     if layers.switch:
         keys["use_sliding_window"] = window is not None
     if layers.listed:
-        keys["layer_types"] = [FULL if layer.window is None else SLIDING for layer in cycle]
+        keys["layer_types"] = [_kind(layer) for layer in cycle]
         # What no layer uses has no value, and some classes refuse null.
         keys = {key: value for key, value in keys.items() if value is not None}
     if layers.interleave_key:
         keys[layers.interleave_key] = config.positions.interleaved
     if layers.dense is not None:
         keys |= _write_dense(config)
+    if layers.fraction is not None:
+        keys[PART] = config.positions.fraction
     if layers.thetas is None:
-        scaling = {**_spell_scaling(config.positions), **(_spell_stretch(config) if layers.stretched else {})}
+        scaling = {**spell_rope(config.positions), **(_spell_stretch(config) if layers.stretched else {})}
         keys["rope_theta"] = config.positions.max_timescale
         return {**keys, "rope_scaling": scaling} if config.positions.scaling or layers.scaling else keys
     local = next((layer.rope or config.positions for layer in cycle if layer.window is not None), None)
     ropes = {FULL: config.positions, SLIDING: local or Rope(layers.thetas[SLIDING])}
-    spelled = {kind: {**_spell_scaling(rope), "rope_theta": rope.max_timescale} for kind, rope in ropes.items()}
+    spelled = {kind: {**spell_rope(rope), "rope_theta": rope.max_timescale} for kind, rope in ropes.items()}
     return {**keys, "rope_parameters": spelled}
 
 
@@ -164,7 +184,12 @@ def _spell_stretch(config: ModelConfig) -> dict[str, float]:
     return {"mscale_all_dim": next(same, scale)}
 
 
-def _window(layers: Layers, keys: Json) -> int | None:
+def read_window(layers: Layers, keys: Json) -> int | None:
+    """How many keys a sliding layer sees; None where no layer slides.
+
+    Raises:
+        ConfigError: for anything but a positive whole number.
+    """
     if layers.window is None or (layers.switch and not keys.get("use_sliding_window", False)):
         return None
     window = keys.get("sliding_window", layers.window or None)
@@ -173,7 +198,12 @@ def _window(layers: Layers, keys: Json) -> int | None:
     return window
 
 
-def _types(layers: Layers, keys: Json, window: int | None) -> Types:
+def read_types(layers: Layers, keys: Json, window: int | None) -> Types:
+    """The type of each layer.
+
+    Raises:
+        ConfigError: for an unknown one, for too many or too few, and for a sliding one without a window.
+    """
     types = keys.get("layer_types") if layers.listed else None
     if types is None:
         types = layers.types(keys, window)
@@ -195,7 +225,8 @@ def _flat_rope(layers: Layers, keys: Json) -> Rope:
         raise ConfigError("rope_scaling", given["rope_scaling"], "is not what rope_parameters says", "keep one of them")
     name = next(iter(given), "rope_parameters")
     absent = layers.scaling if keys.get("rope_parameters") is None and layers.scaling else {}
-    rope = _read_rope(name, given.get(name, absent), keys.get("rope_theta", layers.theta), keys)
+    fraction = None if layers.fraction is None else keys.get(PART, layers.fraction) or 1.0
+    rope = read_rope(name, given.get(name, absent), keys.get("rope_theta", layers.theta), keys, fraction=fraction)
     interleaved = keys.get(layers.interleave_key, layers.interleaved) if layers.interleave_key else layers.interleaved
     return dataclasses.replace(rope, interleaved=bool(interleaved))
 
@@ -216,12 +247,20 @@ def _ropes_by_type(layers: Layers, keys: Json) -> dict[str, Rope]:
         entry = _object("rope_parameters", entries.get(kind) or {})
         older = _object("rope_scaling", keys.get("rope_scaling") or {}) if kind == FULL else {}
         name = "rope_scaling" if older else "rope_parameters"
-        found[kind] = _read_rope(name, {**entry, **older}, theta, keys)
-        scaling = found[kind].scaling
-        if isinstance(scaling, YarnScaling) and not scaling.truncate:
-            rule = f"has truncate = False for {kind}, which the class does not read there"
-            raise ConfigError(name, entry, rule, "use truncate = True")
+        found[kind] = read_rope(name, {**entry, **older}, theta, keys)
+        refuse_untruncated(name, kind, found[kind])
     return found
+
+
+def refuse_untruncated(name: str, kind: str, rope: Rope) -> None:
+    """`truncate` is read beside the entries of the types, and so never for one of them.
+
+    Raises:
+        ConfigError: when it is false.
+    """
+    if isinstance(rope.scaling, YarnScaling) and not rope.scaling.truncate:
+        rule = f"has truncate = False for {kind}, which the class does not read there"
+        raise ConfigError(name, rope.scaling, rule, "use truncate = True")
 
 
 def _object(name: str, value: object) -> dict[str, typing.Any]:
@@ -256,20 +295,37 @@ _SCALINGS: dict[str, tuple[typing.Any, dict[str, str]]] = {
 """By `rope_type`: our class, and their keys for its fields."""
 
 
-def _read_rope(name: str, entry: Json, theta: float, keys: Json) -> Rope:
+PROPORTIONAL = "proportional"
+
+
+def read_rope(
+    name: str, entry: Json, theta: float, keys: Json, *, fraction: float | None = None, proportional: bool = False
+) -> Rope:
+    """One description of positions, given the base where it has none of its own.
+
+    `fraction`: the part of a head that turns where the entry does not say; None if the class does not read it there.
+    `proportional`: it knows that type, and reads the part there.
+
+    Raises:
+        ConfigError: for a type, a key or a value that is not known.
+    """
     left = dict(_object(name, entry))
     kinds = [left.pop(word) for word in ("rope_type", "type") if word in left] or ["default"]
     theta = left.pop("rope_theta", theta)
-    if len(set(kinds)) > 1 or kinds[0] not in ("default", *_SCALINGS):
-        known = ", ".join(("default", *_SCALINGS))
-        raise ConfigError(name, entry, "has a rope_type that is not supported", f"known: {known}")
-    if left.pop("partial_rotary_factor", 1.0) not in (None, 1.0):
+    known = ("default", *_SCALINGS, *((PROPORTIONAL,) if proportional else ()))
+    if len(set(kinds)) > 1 or kinds[0] not in known:
+        raise ConfigError(name, entry, "has a rope_type that is not supported", f"known: {', '.join(known)}")
+    part, turning = left.pop(PART, None), kinds[0] == PROPORTIONAL
+    if part not in (None, 1.0) and fraction is None and not turning:
         raise ConfigError(name, entry, "turns a part of the head, which the class does not read", "remove the key")
-    scaling = None
+    part = (fraction or 1.0) if part is None else part
     try:
-        if kinds[0] != "default":
+        scaling = None
+        if turning and "factor" in left:
+            scaling = LinearScaling(float(left.pop("factor")))
+        elif kinds[0] in _SCALINGS:
             scaling = _read_scaling(name, kinds[0], left, keys)
-        rope = Rope(max_timescale=float(theta), scaling=scaling)
+        rope = Rope(float(theta), float(part), scaling=scaling, proportional=turning)
     except TypeError:
         raise ConfigError(name, entry, "holds a value of the wrong type", "write plain numbers") from None
     if left:
@@ -316,7 +372,11 @@ def _amplitude(factor: float, scale: float) -> float:
     return 1.0 if factor <= 1 else 0.1 * scale * math.log(factor) + 1.0
 
 
-def _spell_scaling(rope: Rope) -> dict[str, typing.Any]:
+def spell_rope(rope: Rope) -> dict[str, typing.Any]:
+    """The inverse of `read_rope`, but for the base, and for the part of a head that a flat config says beside it."""
+    if rope.proportional:
+        factor = {"factor": rope.scaling.factor} if isinstance(rope.scaling, LinearScaling) else {}
+        return {"rope_type": PROPORTIONAL, PART: rope.fraction, **factor}
     for kind, (cls, words) in _SCALINGS.items():
         if isinstance(rope.scaling, cls):
             spelled = {word: getattr(rope.scaling, field) for word, field in words.items()}

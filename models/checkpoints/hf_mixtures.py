@@ -5,9 +5,10 @@ it loads. Kimi K2 is DeepSeek-V3's class under another `model_type`.
 """
 
 import typing
+from collections.abc import Callable
 
-from ..config import ConfigError, ModelConfig, Moe, Score, preset
-from .hf_layers import FULL, SLIDING, Json, Layers, every, read_stretch
+from ..config import ConfigError, LatentAttention, ModelConfig, Moe, Score, preset
+from .hf_layers import Json, Layers, all_alike, every, read_stretch
 from .hf_words import (
     ACTIVATIONS,
     ATTENTION,
@@ -34,12 +35,12 @@ from .hf_words import (
     width_over_heads,
 )  # fmt: skip
 
-_BALANCE = frozenset({"output_router_logits", "router_aux_loss_coef", "router_jitter_noise"})
+BALANCE = frozenset({"output_router_logits", "router_aux_loss_coef", "router_jitter_noise"})
 """What only a training run of theirs reads."""
 _MLP = f"{LAYER}.mlp"
 
 
-def _experts(block: str, names: tuple[str, str, str]) -> tuple[Tensor, ...]:
+def experts(block: str, names: tuple[str, str, str]) -> tuple[Tensor, ...]:
     """Router and experts, each expert's three kernels a tensor of its own."""
     expert = f"{block}.experts.{{e}}"
     first, second, out = names
@@ -51,11 +52,7 @@ def _experts(block: str, names: tuple[str, str, str]) -> tuple[Tensor, ...]:
     )
 
 
-_PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
-
-
-def _all_alike(keys: Json, window: int | None) -> tuple[str, ...]:
-    return (FULL if window is None else SLIDING,) * keys["num_hidden_layers"]
+PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 
 
 MIXTRAL = Architecture(
@@ -68,11 +65,11 @@ MIXTRAL = Architecture(
         Attribute("num_experts_per_tok", "mlp.router.num_chosen", 2),
     ),
     fixed={**ROTARY_FIXED, **NO_BIAS},
-    ignored=IGNORED | _BALANCE,
+    ignored=IGNORED | BALANCE,
     tensors=(
-        *OUTER, *ATTENTION, *norms(*PRE_NORM_NAMES), *_experts(f"{LAYER}.block_sparse_moe", ("w1", "w3", "w2")),
+        *OUTER, *ATTENTION, *norms(*PRE_NORM_NAMES), *experts(f"{LAYER}.block_sparse_moe", ("w1", "w3", "w2")),
     ),
-    layers=Layers(types=_all_alike, window=0, theta=1_000_000.0),
+    layers=Layers(types=all_alike, window=0, theta=1_000_000.0),
 )  # fmt: skip
 
 QWEN3_MOE = Architecture(
@@ -94,9 +91,9 @@ QWEN3_MOE = Architecture(
         "mlp_only_layers": only(None, []),
     },
     # Its own MLP has `intermediate_size`, and no layer is left that has one; `max_window_layers` it does not read.
-    ignored=IGNORED | _BALANCE | {"intermediate_size", "max_window_layers"},
-    tensors=(*OUTER, *ATTENTION, *HEAD_NORMS, *norms(*PRE_NORM_NAMES), *_experts(_MLP, _PROJECTIONS)),
-    layers=Layers(types=_all_alike, window=4096, switch=True),
+    ignored=IGNORED | BALANCE | {"intermediate_size", "max_window_layers"},
+    tensors=(*OUTER, *ATTENTION, *HEAD_NORMS, *norms(*PRE_NORM_NAMES), *experts(_MLP, PROJECTIONS)),
+    layers=Layers(types=all_alike, window=4096, switch=True),
 )
 
 _GPT_OSS_ROPE = {
@@ -126,7 +123,7 @@ GPT_OSS = Architecture(
         "swiglu_alpha": only(1.702),
         "experts_per_token": lambda keys: (keys.get("num_experts_per_tok", 4),),
     },
-    ignored=IGNORED | _BALANCE | {"initial_context_length"},
+    ignored=IGNORED | BALANCE | {"initial_context_length"},
     tensors=(
         *OUTER, *ATTENTION, *norms(*PRE_NORM_NAMES),
         Tensor("self_attention{s}/sinks", f"{SELF_ATTENTION}.sinks", "N -> N"),
@@ -177,7 +174,7 @@ _DEEPSEEK_FIXED = {
     "moe_layer_freq": only(1),
 }
 # Their first code's placement and training; `auto_map` names that code, and the class here is Hugging Face's own.
-_DEEPSEEK_IGNORED = IGNORED | _BALANCE | {"auto_map", "aux_loss_alpha", "ep_size", "pretraining_tp", "seq_aux"}
+_DEEPSEEK_IGNORED = IGNORED | BALANCE | {"auto_map", "aux_loss_alpha", "ep_size", "pretraining_tp", "seq_aux"}
 
 
 def _read_stretch(keys: Json) -> dict[str, typing.Any]:
@@ -190,82 +187,78 @@ def _shared(keys: Json, number: int, width: int) -> dict[str, typing.Any]:
     return {"mlp.shared_hidden_dim": size_of(size, "n_shared_experts") * size_of(size, "moe_intermediate_size")}
 
 
+_WRITTEN = frozenset({"n_shared_experts", "n_group", "topk_group"})
+
+
 def _write_both(config: ModelConfig) -> dict[str, typing.Any]:
     shared = getattr(config.mlp, "shared_hidden_dim", None) or 0
     if not shared or shared % config.mlp.hidden_dim:
         rule = f"must be a multiple of mlp.hidden_dim = {config.mlp.hidden_dim} for this Hugging Face class"
         raise ConfigError("mlp.shared_hidden_dim", shared, rule, "set it to the shared experts' joint width")
-    # The one class takes 128 key heads where the key is absent, and repeats them.
-    heads = {"num_key_value_heads": config.attention.num_heads, "rms_norm_eps": 1e-6}
-    return {"n_shared_experts": shared // config.mlp.hidden_dim, **heads}
+    router = typing.cast(Moe, config.mlp).router
+    return {
+        "n_shared_experts": shared // config.mlp.hidden_dim, "n_group": router.num_groups,
+        "topk_group": router.num_chosen_groups, "rms_norm_eps": 1e-6,
+        # The one class takes 128 key heads where the key is absent, and repeats them.
+        "num_key_value_heads": config.attention.num_heads,
+    }  # fmt: skip
+
+
+def _groups(keys: Json) -> dict[str, typing.Any]:
+    return {
+        "mlp.router.num_groups": size_of(keys, "n_group"), "mlp.router.num_chosen_groups": size_of(keys, "topk_group")
+    }  # fmt: skip
 
 
 def _read_v2(keys: Json) -> dict[str, typing.Any]:
     method = keys.get("topk_method", "greedy")
     if method not in ("greedy", "group_limited_greedy"):
         raise ConfigError("topk_method", method, "is not supported", "known: greedy, group_limited_greedy")
-    grouped = method == "group_limited_greedy"
-    return {
-        **_read_stretch(keys),
-        **_shared(keys, 2, 1407),
-        "mlp.router.num_groups": size_of(keys, "n_group") if grouped else 1,
-        "mlp.router.num_chosen_groups": size_of(keys, "topk_group") if grouped else 1,
-    }
+    groups = keys if method == "group_limited_greedy" else {"n_group": 1, "topk_group": 1}
+    return {**_read_stretch(keys), **_shared(keys, 2, 1407), **_groups(groups)}
 
 
 def _write_v2(config: ModelConfig) -> dict[str, typing.Any]:
-    router = typing.cast(Moe, config.mlp).router
-    grouped = router.num_groups > 1 and "group_limited_greedy"
-    return {
-        **_write_both(config), "n_group": router.num_groups, "topk_group": router.num_chosen_groups,
-        "topk_method": grouped or "greedy",
-    }  # fmt: skip
+    both = _write_both(config)
+    return {**both, "topk_method": "group_limited_greedy" if both["n_group"] > 1 else "greedy"}
 
 
 def _read_v3(keys: Json) -> dict[str, typing.Any]:
-    groups = {"n_group": 8, "topk_group": 4, **keys}
-    number = size_of(groups, "n_group")
     if "num_key_value_heads" not in keys and keys["num_attention_heads"] != 128:
         rule = f"is 128 when it is absent, and must be num_attention_heads = {keys['num_attention_heads']}"
         raise ConfigError("num_key_value_heads", None, rule, "write it")
-    return {
-        **_read_stretch(keys),
-        **_shared(keys, 1, 2048),
-        "mlp.router.num_groups": number,
-        "mlp.router.num_chosen_groups": size_of(groups, "topk_group"),
-        "mlp.router.group_top": 1 if number == 1 else 2,
-    }
+    groups = _groups({"n_group": 8, "topk_group": 4, **keys})
+    top = 1 if groups["mlp.router.num_groups"] == 1 else 2
+    return {**_read_stretch(keys), **_shared(keys, 1, 2048), **groups, "mlp.router.group_top": top}
 
 
 def _write_v3(config: ModelConfig) -> dict[str, typing.Any]:
-    router = typing.cast(Moe, config.mlp).router
-    return {
-        **_write_both(config), "n_group": router.num_groups, "topk_group": router.num_chosen_groups,
-        "num_nextn_predict_layers": 0,
-    }  # fmt: skip
+    return {**_write_both(config), "num_nextn_predict_layers": 0}
 
 
-def _direct(config: ModelConfig) -> bool:
-    return getattr(config.attention, "query_rank", None) is None
+def _latent_part(
+    name: str, theirs: str, arrange: str, given: Callable[[LatentAttention], bool] = lambda _: True
+) -> Tensor:
+    return Tensor(f"self_attention{{s}}/{name}", f"{SELF_ATTENTION}.{theirs}.weight", arrange, given, LatentAttention)
 
 
-def _ranked(config: ModelConfig) -> bool:
-    return not _direct(config)
+def _ranked(attention: LatentAttention) -> bool:
+    return attention.query_rank is not None
 
 
 _DEEPSEEK_TENSORS = (
     *OUTER,
     *norms(*PRE_NORM_NAMES),
-    Tensor("self_attention{s}/query/kernel", f"{SELF_ATTENTION}.q_proj.weight", "(N H) D -> D N H", _direct),
-    Tensor("self_attention{s}/wq_a/kernel", f"{SELF_ATTENTION}.q_a_proj.weight", "Q D -> D Q", _ranked),
-    Tensor("self_attention{s}/q_norm/scale", f"{SELF_ATTENTION}.q_a_layernorm.weight", "Q -> Q", _ranked),
-    Tensor("self_attention{s}/wq_b/kernel", f"{SELF_ATTENTION}.q_b_proj.weight", "(N H) Q -> Q N H", _ranked),
-    Tensor("self_attention{s}/wkv_a/kernel", f"{SELF_ATTENTION}.kv_a_proj_with_mqa.weight", "A D -> D A"),
-    Tensor("self_attention{s}/kv_norm/scale", f"{SELF_ATTENTION}.kv_a_layernorm.weight", "R -> R"),
-    Tensor("self_attention{s}/wkv_b/kernel", f"{SELF_ATTENTION}.kv_b_proj.weight", "(N B) R -> R N B"),
-    Tensor("self_attention{s}/out/kernel", f"{SELF_ATTENTION}.o_proj.weight", "D (N U) -> N U D"),
+    _latent_part("query/kernel", "q_proj", "(N H) D -> D N H", lambda attention: attention.query_rank is None),
+    _latent_part("wq_a/kernel", "q_a_proj", "Q D -> D Q", _ranked),
+    _latent_part("q_norm/scale", "q_a_layernorm", "Q -> Q", _ranked),
+    _latent_part("wq_b/kernel", "q_b_proj", "(N H) Q -> Q N H", _ranked),
+    _latent_part("wkv_a/kernel", "kv_a_proj_with_mqa", "A D -> D A"),
+    _latent_part("kv_norm/scale", "kv_a_layernorm", "R -> R"),
+    _latent_part("wkv_b/kernel", "kv_b_proj", "(N B) R -> R N B"),
+    _latent_part("out/kernel", "o_proj", "D (N U) -> N U D"),
     *gated("mlp{s}", _MLP),
-    *_experts(_MLP, _PROJECTIONS),
+    *experts(_MLP, PROJECTIONS),
     *gated("moe{s}/shared_experts", f"{_MLP}.shared_experts", "S", Moe),
 )
 
@@ -289,7 +282,7 @@ DEEPSEEK_V2 = Architecture(
     ignored=_DEEPSEEK_IGNORED,
     tensors=_DEEPSEEK_TENSORS,
     layers=Layers(dense=0, interleaved=True, stretched=True),
-    derived=Derived(frozenset({"n_shared_experts", "n_group", "topk_group", "topk_method"}), _read_v2, _write_v2),
+    derived=Derived(_WRITTEN | {"topk_method"}, _read_v2, _write_v2),
     writes=lambda config: isinstance(config.mlp, Moe) and config.mlp.router.score is Score.SOFTMAX,
 )  # fmt: skip
 
@@ -313,6 +306,6 @@ DEEPSEEK_V3 = Architecture(
         Tensor("moe{s}/gate/choice_bias", f"{_MLP}.gate.e_score_correction_bias", "E -> E", of=Moe),
     ),
     layers=Layers(dense=3, interleaved=True, interleave_key="rope_interleave", stretched=True),
-    derived=Derived(frozenset({"n_shared_experts", "n_group", "topk_group"}), _read_v3, _write_v3),
+    derived=Derived(_WRITTEN, _read_v3, _write_v3),
     unread="model.layers.61.",
 )

@@ -1,13 +1,16 @@
 """Hugging Face's dense classes: their `config.json` attributes and tensors, as data; the words are `hf_words.py`."""
 
 from ..config import Activation, LayerNorm, preset
-from .hf_layers import FULL, SLIDING, Json, Layers, every
+from .hf_gemma4 import GEMMA4
+from .hf_hybrids import LLAMA4, QWEN3_NEXT
+from .hf_layers import FULL, SLIDING, Json, Layers, all_alike, every
 from .hf_mixtures import DEEPSEEK_V2, DEEPSEEK_V3, GPT_OSS, MIXTRAL, QWEN3_MOE
 from .hf_words import (
     ACTIVATIONS,
     BIAS,
     CAUSAL,
     COMMON_FIXED,
+    GEMMA_ACTIVATION,
     HEAD,
     HEAD_NORMS,
     IGNORED,
@@ -15,6 +18,7 @@ from .hf_words import (
     PRE_NORM_NAMES,
     REQUIRED,
     ROTARY_FIXED,
+    SANDWICH_NAMES,
     SELF_ATTENTION,
     Architecture,
     Attribute,
@@ -25,7 +29,6 @@ from .hf_words import (
     size_of,
 )  # fmt: skip
 
-_GEMMA_ACTIVATION = Attribute("hidden_activation", "mlp.activation", "gelu_pytorch_tanh", words=ACTIVATIONS)
 _QUERY_SCALAR = Attribute(
     "query_pre_attn_scalar", "attention.query_scale", 256,
     read=lambda scalar: scalar**-0.5, write=lambda scale: round(scale**-2),
@@ -35,12 +38,7 @@ _WIDTH_NORMS = (
     Tensor("self_attention{s}/key_norm/scale", f"{SELF_ATTENTION}.k_norm.weight", "(K H) -> (K H)"),
 )
 PRE_NORMS = rotary_tensors(*PRE_NORM_NAMES)
-_SANDWICH_NORMS = rotary_tensors(
-    ("pre_self_attention_norm", "input_layernorm"),
-    ("post_self_attention_norm", "post_attention_layernorm"),
-    ("pre_ffw_norm", "pre_feedforward_layernorm"),
-    ("post_ffw_norm", "post_feedforward_layernorm"),
-)
+_SANDWICH_NORMS = rotary_tensors(*SANDWICH_NAMES)
 
 LLAMA = Architecture(
     model_type="llama",
@@ -61,9 +59,7 @@ MISTRAL = Architecture(
     fixed={**ROTARY_FIXED, **NO_BIAS},
     ignored=IGNORED,
     tensors=PRE_NORMS,
-    layers=Layers(
-        types=lambda keys, window: (FULL if window is None else SLIDING,) * keys["num_hidden_layers"], window=4096
-    ),
+    layers=Layers(types=all_alike, window=4096),
 )
 
 
@@ -145,7 +141,7 @@ GEMMA2 = Architecture(
     class_name="Gemma2ForCausalLM",
     template=preset("gemma2-tiny"),
     attributes=(
-        *rotary(kv_heads=4, head_dim=256, tied=True, activation=_GEMMA_ACTIVATION),
+        *rotary(kv_heads=4, head_dim=256, tied=True, activation=GEMMA_ACTIVATION),
         *BIAS,
         _QUERY_SCALAR,
         Attribute("attn_logit_softcapping", "attention.soft_cap", 50.0, null=True),
@@ -163,7 +159,7 @@ GEMMA3 = Architecture(
     class_name="Gemma3ForCausalLM",
     template=preset("gemma3-tiny"),
     attributes=(
-        *rotary(kv_heads=4, head_dim=256, tied=True, activation=_GEMMA_ACTIVATION),
+        *rotary(kv_heads=4, head_dim=256, tied=True, activation=GEMMA_ACTIVATION),
         *BIAS,
         _QUERY_SCALAR,
         Attribute("final_logit_softcapping", "final_soft_cap", None, null=True),
@@ -231,7 +227,7 @@ GPT2 = Architecture(
 
 _ALL = (
     LLAMA, MISTRAL, QWEN2, QWEN3, OLMO3, GEMMA, GEMMA2, GEMMA3, GPT2,
-    MIXTRAL, QWEN3_MOE, GPT_OSS, DEEPSEEK_V2, DEEPSEEK_V3,
+    MIXTRAL, QWEN3_MOE, GPT_OSS, DEEPSEEK_V2, DEEPSEEK_V3, LLAMA4, QWEN3_NEXT, GEMMA4,
 )  # fmt: skip
 ARCHITECTURES = {**{architecture.model_type: architecture for architecture in _ALL}, "kimi_k2": DEEPSEEK_V3}
 """By Hugging Face's `model_type`."""

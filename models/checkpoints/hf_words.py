@@ -4,9 +4,11 @@ A tensor's line says our canonical name, their name, and how theirs is arranged 
 matrix whose rows are heads times head dim into three axes. Nothing here computes; `huggingface.py` follows the tables.
 
 Letters: `V` vocabulary, `D` model, `P` positions, `N` query heads, `K` key heads, `H` a head's query or key, `F` an
-MLP's hidden width, `C` the three of a fused query, key and value; `E` experts, `M` an expert's hidden width, `S` the
-shared ones', `G` the two halves of a fused input kernel; of latent attention `R` the rank, `A` the rank and the
-rotated key, `Q` the query's rank, `U` a head's value, `B` a head's unrotated key and its value.
+MLP's hidden width, `C` the three of a fused query, key and value, `J` a head's query and, where it has one, its
+gate; `E` experts, `M` an expert's hidden width, `S` the shared ones', `G` the two halves of a fused input kernel; of
+latent attention `R` the rank, `A` the rank and the rotated key, `Q` the query's rank, `U` a head's value, `B` a head's
+unrotated key and its value; of the gated delta rule `L` value heads, `U` a head's value, `X` channels, `W` the
+convolution's width, `Z` all that is projected wide and `Y` all that is projected narrow. `()` is an axis of one.
 `{i}` is the layer's number, `{s}` the suffix of its place in the cycle, `{e}` the expert's number.
 Which layers slide and how they turn is `hf_layers.py`.
 """
@@ -15,7 +17,7 @@ import dataclasses
 import typing
 from collections.abc import Callable, Mapping
 
-from ..config import Activation, ConfigError, Mlp, ModelConfig, Moe
+from ..config import Activation, Attention, ConfigError, GatedDelta, LatentAttention, Mlp, ModelConfig, Moe
 from .hf_layers import Json, Layers
 
 
@@ -23,15 +25,15 @@ from .hf_layers import Json, Layers
 class Tensor:
     """One tensor, or one per layer when its name holds `{i}`, or one per expert stacked on axis 0 when it holds `{e}`.
 
-    There if `given` says so of the model, and in the layers whose feed-forward part is an `of`. `part`: theirs holds
-    two of ours, and this one is that index of the arrangement's first axis.
+    There if `given` says so of the model; with `of`, in the layers of which a part is an `of`, if `given` says so of
+    that part. `part`: theirs holds two of ours, and this one is that index of the arrangement's first axis.
     """
 
     canonical: str
     theirs: str
     arrange: str
-    given: Callable[[ModelConfig], bool] = lambda config: True
-    of: type[Mlp | Moe] | None = None
+    given: Callable[[typing.Any], bool] = lambda _: True
+    of: type[Mlp | Moe | Attention | LatentAttention | GatedDelta] | None = None
     part: int | None = None
 
 
@@ -63,12 +65,25 @@ class Derived:
 
 
 @dataclasses.dataclass(frozen=True)
+class Varied:
+    """Keys by which layers differ in more than `hf_layers.py` says: in attention, feed-forward part or positions.
+
+    `read` is given the model that all other keys describe, and gives it its layers; `write` gives `keys`.
+    """
+
+    keys: frozenset[str]
+    read: Callable[[ModelConfig, Json], ModelConfig]
+    write: Callable[[ModelConfig], Mapping[str, typing.Any]]
+
+
+@dataclasses.dataclass(frozen=True)
 class Architecture:
     """One `model_type`: `template` has every field that no attribute sets.
 
     `fixed` are the keys that could change the result and that we know only with these values. `layers` is None where
-    positions are learned and every layer sees everything. `writes` chooses among the classes of one family. `unread`
-    begins the names of tensors that published files hold and the class leaves out.
+    `varied` says all about the layers, or where positions are learned and every layer sees everything. `writes` chooses
+    among the classes of one family. `unread` begins the names of tensors that published files hold and the class leaves
+    out.
     """
 
     model_type: str
@@ -80,6 +95,7 @@ class Architecture:
     tensors: tuple[Tensor, ...]
     layers: Layers | None = None
     derived: Derived | None = None
+    varied: Varied | None = None
     writes: Callable[[ModelConfig], bool] = lambda config: True
     unread: str | None = None
 
@@ -105,6 +121,13 @@ def size_of(keys: Json, key: str) -> int:
     if not isinstance(keys.get(key), int) or keys[key] < 1:
         raise ConfigError(key, keys.get(key), "must be a positive whole number", "set it")
     return keys[key]
+
+
+def flag(keys: Json, key: str, *, absent: bool) -> bool:
+    """A key that is true or false."""
+    if not isinstance(keys.get(key, absent), bool):
+        raise ConfigError(key, keys[key], "must be true or false", "write which")
+    return keys.get(key, absent)
 
 
 def key_heads(default: int | None) -> Callable[[Json], int]:
@@ -164,16 +187,8 @@ def rotary(
 LAYER = "model.layers.{i}"
 
 
-def _qkv_bias(config: ModelConfig) -> bool:
-    return getattr(config.attention, "qkv_bias", False)
-
-
-def _out_bias(config: ModelConfig) -> bool:
-    return getattr(config.attention, "out_bias", False)
-
-
-def _mlp_bias(config: ModelConfig) -> bool:
-    return config.mlp.bias
+def _biased(mlp: Mlp) -> bool:
+    return mlp.bias
 
 
 def norms(*names: tuple[str, str]) -> tuple[Tensor, ...]:
@@ -197,9 +212,9 @@ def rotary_tensors(*names: tuple[str, str]) -> tuple[Tensor, ...]:
         *OUTER,
         *ATTENTION,
         *gated("mlp{s}", mlp),
-        Tensor("mlp{s}/wi_0/bias", f"{mlp}.gate_proj.bias", "F -> F", _mlp_bias, Mlp),
-        Tensor("mlp{s}/wi_1/bias", f"{mlp}.up_proj.bias", "F -> F", _mlp_bias, Mlp),
-        Tensor("mlp{s}/wo/bias", f"{mlp}.down_proj.bias", "D -> D", _mlp_bias, Mlp),
+        Tensor("mlp{s}/wi_0/bias", f"{mlp}.gate_proj.bias", "F -> F", _biased, Mlp),
+        Tensor("mlp{s}/wi_1/bias", f"{mlp}.up_proj.bias", "F -> F", _biased, Mlp),
+        Tensor("mlp{s}/wo/bias", f"{mlp}.down_proj.bias", "D -> D", _biased, Mlp),
         *norms(*names),
     )
 
@@ -209,18 +224,34 @@ HEAD = Tensor(
     "decoder/logits_dense/kernel", "lm_head.weight", "V D -> D V", lambda config: not config.tied_head
 )
 HEAD_NORMS = (
-    Tensor("self_attention{s}/query_norm/scale", f"{SELF_ATTENTION}.q_norm.weight", "H -> H"),
-    Tensor("self_attention{s}/key_norm/scale", f"{SELF_ATTENTION}.k_norm.weight", "H -> H"),
+    Tensor("self_attention{s}/query_norm/scale", f"{SELF_ATTENTION}.q_norm.weight", "H -> H", of=Attention),
+    Tensor("self_attention{s}/key_norm/scale", f"{SELF_ATTENTION}.k_norm.weight", "H -> H", of=Attention),
 )
+
+
+def _of_attention(
+    name: str, theirs: str, arrange: str, given: Callable[[Attention], bool] = lambda _: True
+) -> Tensor:
+    return Tensor(f"self_attention{{s}}/{name}", f"{SELF_ATTENTION}.{theirs}", arrange, given, Attention)
+
+
+def _qkv_bias(attention: Attention) -> bool:
+    return attention.qkv_bias
+
+
+def _own_value(attention: Attention) -> bool:
+    return not attention.share_kv
+
+
 ATTENTION = (
-    Tensor("self_attention{s}/query/kernel", f"{SELF_ATTENTION}.q_proj.weight", "(N H) D -> D N H"),
-    Tensor("self_attention{s}/key/kernel", f"{SELF_ATTENTION}.k_proj.weight", "(K H) D -> D K H"),
-    Tensor("self_attention{s}/value/kernel", f"{SELF_ATTENTION}.v_proj.weight", "(K H) D -> D K H"),
-    Tensor("self_attention{s}/out/kernel", f"{SELF_ATTENTION}.o_proj.weight", "D (N H) -> N H D"),
-    Tensor("self_attention{s}/query/bias", f"{SELF_ATTENTION}.q_proj.bias", "(N H) -> N H", _qkv_bias),
-    Tensor("self_attention{s}/key/bias", f"{SELF_ATTENTION}.k_proj.bias", "(K H) -> K H", _qkv_bias),
-    Tensor("self_attention{s}/value/bias", f"{SELF_ATTENTION}.v_proj.bias", "(K H) -> K H", _qkv_bias),
-    Tensor("self_attention{s}/out/bias", f"{SELF_ATTENTION}.o_proj.bias", "D -> D", _out_bias),
+    _of_attention("query/kernel", "q_proj.weight", "(N J) D -> D N J"),
+    _of_attention("key/kernel", "k_proj.weight", "(K H) D -> D K H"),
+    _of_attention("value/kernel", "v_proj.weight", "(K H) D -> D K H", _own_value),
+    _of_attention("out/kernel", "o_proj.weight", "D (N H) -> N H D"),
+    _of_attention("query/bias", "q_proj.bias", "(N J) -> N J", _qkv_bias),
+    _of_attention("key/bias", "k_proj.bias", "(K H) -> K H", _qkv_bias),
+    _of_attention("value/bias", "v_proj.bias", "(K H) -> K H", lambda part: _qkv_bias(part) and _own_value(part)),
+    _of_attention("out/bias", "o_proj.bias", "D -> D", lambda attention: attention.out_bias),
 )
 OUTER = (
     Tensor("token_embedder/embedding", "model.embed_tokens.weight", "V D -> V D"),
@@ -231,3 +262,10 @@ PRE_NORM_NAMES = (
     ("pre_self_attention_layer_norm", "input_layernorm"),
     ("post_self_attention_layer_norm", "post_attention_layernorm"),
 )
+SANDWICH_NAMES = (
+    ("pre_self_attention_norm", "input_layernorm"),
+    ("post_self_attention_norm", "post_attention_layernorm"),
+    ("pre_ffw_norm", "pre_feedforward_layernorm"),
+    ("post_ffw_norm", "post_feedforward_layernorm"),
+)
+GEMMA_ACTIVATION = Attribute("hidden_activation", "mlp.activation", "gelu_pytorch_tanh", words=ACTIVATIONS)

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 import jax.numpy as jnp
 import numpy as np
 
-from ..config import LatentAttention, Mlp, ModelConfig, Moe
+from ..config import GatedDelta, LatentAttention, Layer, ModelConfig, Moe
 from .atomic import new_directory
 from .errors import CheckpointError
 from .hf_config import architecture_of, config_from_hf, config_to_hf
@@ -31,12 +31,14 @@ class _Leaf:
     """One canonical parameter and the tensors it is made of.
 
     `theirs` has a row for each block (stacked on axis 1 if `stacked`) of one tensor, or of one for each expert
-    (`spread`: stacked on axis 0). `part` is the leaf's index in a tensor that holds two leaves.
+    (`spread`: stacked on axis 0). `part` is the leaf's index in a tensor that holds two leaves. `sizes` are what the
+    letters of `arrange` stand for.
     """
 
     name: str
     theirs: tuple[tuple[str, ...], ...]
     arrange: str
+    sizes: Mapping[str, int]
     stacked: bool = False
     spread: bool = False
     part: int | None = None
@@ -53,7 +55,7 @@ def params_from_hf(config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> di
     Raises:
         CheckpointError: naming the first tensor that is missing, too many, or of another shape or dtype.
     """
-    leaves, sizes = list(_leaves(config)), _sizes(config)
+    leaves = list(_leaves(config))
     unread = architecture_of(config).unread
     expected = {name for leaf in leaves for name in leaf.names}
     for name in sorted(expected - set(tensors)):
@@ -63,13 +65,13 @@ def params_from_hf(config: ModelConfig, tensors: Mapping[str, np.ndarray]) -> di
             raise CheckpointError(f"tensor {name}", "is not a parameter of this config", "check head and layers")
     for leaf in leaves:
         for name in leaf.names:
-            _check(name, tensors[name], _shape(leaf.arrange, sizes), config.weight_dtype.value)
-    return {leaf.name: _read_leaf(leaf, tensors, sizes) for leaf in leaves}
+            _check(name, tensors[name], _shape(leaf.arrange, leaf.sizes), config.weight_dtype.value)
+    return {leaf.name: _read_leaf(leaf, tensors) for leaf in leaves}
 
 
-def _read_leaf(leaf: _Leaf, tensors: Mapping[str, np.ndarray], sizes: Mapping[str, int]) -> np.ndarray:
+def _read_leaf(leaf: _Leaf, tensors: Mapping[str, np.ndarray]) -> np.ndarray:
     def piece(name: str) -> np.ndarray:
-        whole = _rearrange(tensors[name], leaf.arrange, sizes)
+        whole = _rearrange(tensors[name], leaf.arrange, leaf.sizes)
         return whole if leaf.part is None else np.ascontiguousarray(whole[leaf.part])
 
     blocks = [[piece(name) for name in names] for names in leaf.theirs]
@@ -83,7 +85,7 @@ def params_to_hf(config: ModelConfig, params: Mapping[str, typing.Any]) -> dict[
     Raises:
         CheckpointError: naming the first parameter that is missing, too many, or of another shape or dtype.
     """
-    leaves, sizes = list(_leaves(config)), _sizes(config)
+    leaves = list(_leaves(config))
     expected = {leaf.name for leaf in leaves}
     for name in sorted(expected - set(params)):
         raise CheckpointError(f"parameter {name}", "is missing", "the config asks for it")
@@ -92,24 +94,22 @@ def params_to_hf(config: ModelConfig, params: Mapping[str, typing.Any]) -> dict[
     tensors, halves = {}, {}
     for leaf in leaves:
         back = _inverse(leaf.arrange)
-        for name, piece in _pieces(leaf, np.asarray(params[leaf.name]), sizes, config.weight_dtype.value):
+        for name, piece in _pieces(leaf, np.asarray(params[leaf.name]), config.weight_dtype.value):
             if leaf.part is not None:
                 halves.setdefault(name, {})[leaf.part] = piece
-                if len(halves[name]) < sizes["G"]:
+                if len(halves[name]) < leaf.sizes["G"]:
                     continue
                 found = halves.pop(name)
                 piece = np.stack([found[part] for part in sorted(found)])
-            tensors[name] = np.ascontiguousarray(_rearrange(piece, back, sizes))
+            tensors[name] = np.ascontiguousarray(_rearrange(piece, back, leaf.sizes))
     return tensors
 
 
-def _pieces(
-    leaf: _Leaf, value: np.ndarray, sizes: Mapping[str, int], dtype: str
-) -> Iterator[tuple[str, np.ndarray]]:
+def _pieces(leaf: _Leaf, value: np.ndarray, dtype: str) -> Iterator[tuple[str, np.ndarray]]:
     """Each of its tensors' names with what the leaf holds of it."""
-    shape = _shape(_inverse(leaf.arrange), sizes)
+    shape = _shape(_inverse(leaf.arrange), leaf.sizes)
     shape = shape if leaf.part is None else shape[1:]
-    shape = (sizes["E"], *shape) if leaf.spread else shape
+    shape = (leaf.sizes["E"], *shape) if leaf.spread else shape
     _check(leaf.name, value, (shape[0], len(leaf.theirs), *shape[1:]) if leaf.stacked else shape, dtype)
     blocks = np.moveaxis(value, 1, 0) if leaf.stacked else [value]
     for names, block in zip(leaf.theirs, blocks, strict=True):
@@ -156,51 +156,65 @@ def save_hf(
 def _leaves(config: ModelConfig) -> Iterator[_Leaf]:
     """Every parameter of the model in the tables' order."""
     for tensor in architecture_of(config).tensors:
-        if not tensor.given(config):
-            continue
         if "{i}" in tensor.theirs:
             yield from _layer_leaves(config, tensor)
-        else:
-            yield _Leaf(tensor.canonical, ((tensor.theirs,),), tensor.arrange)
+        elif tensor.given(config):
+            yield _Leaf(tensor.canonical, ((tensor.theirs,),), tensor.arrange, _sizes(config, config.cycle[0]))
 
 
 def _layer_leaves(config: ModelConfig, tensor: Tensor) -> Iterator[_Leaf]:
     before, spread = 0, "{e}" in tensor.theirs
-    experts = range(_sizes(config)["E"] if spread else 1)
     for stack in config.stacks:
         period = len(stack.cycle)
         for place, layer in enumerate(stack.cycle):
-            if tensor.of is not None and not isinstance(config.mlp_of(layer), tensor.of):
+            if not _held(tensor, config, layer):
                 continue
             name = tensor.canonical.format(s=layer.suffix)
             name = f"{layer.name}/{name}" if layer.name else name
+            sizes = _sizes(config, layer)
+            experts = range(sizes["E"] if spread else 1)
             numbers = (before + block * period + place for block in range(stack.length))
             theirs = tuple(tuple(tensor.theirs.format(i=number, e=e) for e in experts) for number in numbers)
-            if stack.scanned:
-                yield _Leaf(f"decoder/{stack.names[0]}/{name}", theirs, tensor.arrange, True, spread, tensor.part)
-                continue
-            for block, their_names in zip(stack.names, theirs, strict=True):
-                yield _Leaf(f"decoder/{block}/{name}", (their_names,), tensor.arrange, False, spread, tensor.part)
+            rows = [theirs] if stack.scanned else [(row,) for row in theirs]
+            for block, row in zip(stack.names, rows, strict=True):
+                leaf = _Leaf(f"decoder/{block}/{name}", row, tensor.arrange, sizes, stack.scanned, spread, tensor.part)
+                yield leaf
         before += period * stack.length
 
 
-def _sizes(config: ModelConfig) -> dict[str, int]:
-    """What the letters of the tables stand for; 0 where the model has no such thing."""
-    parts = [config.mlp_of(layer) for stack in config.stacks for layer in stack.cycle]
-    dense = next((part for part in parts if isinstance(part, Mlp)), None)
-    moe = next((part for part in parts if isinstance(part, Moe)), None)
-    return {
-        "V": config.vocab_size, "D": config.embed_dim, "F": dense.hidden_dim if dense else 0, "C": 3, "G": 2,
-        "P": getattr(config.positions, "length", 0), "E": moe.router.num_experts if moe else 0,
-        "M": moe.hidden_dim if moe else 0, "S": (moe.shared_hidden_dim or 0) if moe else 0,
-        **_head_sizes(config),
-    }  # fmt: skip
+def _held(tensor: Tensor, config: ModelConfig, layer: Layer) -> bool:
+    """Whether a layer has such a tensor."""
+    if tensor.of is None:
+        return tensor.given(config)
+    parts = [part for part in (config.mlp_of(layer), config.attention_of(layer)) if isinstance(part, tensor.of)]
+    return all(tensor.given(part) for part in parts) and bool(parts)
 
 
-def _head_sizes(config: ModelConfig) -> dict[str, int]:
-    attention = config.attention
+def _sizes(config: ModelConfig, layer: Layer) -> dict[str, int]:
+    """What the letters of the tables stand for in a layer; there is none for what the layer does not have."""
+    sizes = {"V": config.vocab_size, "D": config.embed_dim, "C": 3, "G": 2}
+    mlp, length = config.mlp_of(layer), getattr(config.positions, "length", None)
+    if length is not None:
+        sizes["P"] = length
+    if isinstance(mlp, Moe):
+        shared = {} if mlp.shared_hidden_dim is None else {"S": mlp.shared_hidden_dim}
+        return {**sizes, "E": mlp.router.num_experts, "M": mlp.hidden_dim, **shared, **_head_sizes(config, layer)}
+    return {**sizes, "F": mlp.hidden_dim, **_head_sizes(config, layer)}
+
+
+def _head_sizes(config: ModelConfig, layer: Layer) -> dict[str, int]:
+    attention = config.attention_of(layer)
+    if isinstance(attention, GatedDelta):
+        keys = attention.num_key_heads * attention.key_dim
+        values = attention.num_value_heads * attention.value_dim
+        return {
+            "L": attention.num_value_heads, "U": attention.value_dim, "W": attention.conv_width,
+            "X": 2 * keys + values, "Z": 2 * keys + 2 * values, "Y": 2 * attention.num_value_heads,
+        }  # fmt: skip
     if not isinstance(attention, LatentAttention):
-        return {"N": attention.num_heads, "K": attention.num_kv_heads, "H": attention.head_dim}
+        width = attention.head_dim
+        heads = {"N": attention.num_heads, "K": attention.num_kv_heads, "H": width}
+        return {**heads, "J": 2 * width if attention.out_gate else width}
     rank, nope, rope, value = attention.kv_rank, attention.nope_dim, attention.rope_dim, attention.value_dim
     return {
         "N": attention.num_heads, "H": nope + rope, "R": rank, "A": rank + rope, "Q": attention.query_rank or 0,
