@@ -2,11 +2,12 @@
 
 Explicit casts to narrower floats are widened too, so rounding is the only thing taken away. Integers keep their width,
 and random draws are the run's own: the same keys give the same bits, turned into floats as the program does it.
-Literals stay as the program holds them, rounded to its dtype.
+Literals stay as the program holds them, rounded to its dtype, but for numbers that the caller names.
 """
 
+import functools
 import typing
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -35,33 +36,34 @@ _SCATTERS = {
 }
 
 
-def truth(program: Program, args: Sequence[typing.Any]) -> list[np.ndarray]:
+def truth(program: Program, args: Sequence[typing.Any], numbers: Collection[float] = ()) -> list[np.ndarray]:
     """The outputs of `program` in float64, in the order of its output leaves.
 
     Args:
         program: the program.
         args: its arguments, concrete, as `Program.draw` gives them.
+        numbers: what its literals mean: a scalar one that is the rounding of such a number is read as that number.
 
     Raises:
         Unsupported: the program uses something that has no float64 reading.
     """
-    return TruthRunner(program)(jax.tree.leaves(tuple(args)))
+    return TruthRunner(program, numbers)(jax.tree.leaves(tuple(args)))
 
 
 class TruthRunner:
     """A program's truth, compiled once: flat arguments to flat float64 outputs (keys and integers as they are)."""
 
-    def __init__(self, program: Program):
-        self._run = jax.jit(float64_function(program.trace().jaxpr))
+    def __init__(self, program: Program, numbers: Collection[float] = ()):
+        self._run = jax.jit(float64_function(program.trace().jaxpr, numbers))
 
     def __call__(self, flat: Sequence[typing.Any]) -> list[typing.Any]:
         with settings.tracing(), jax.enable_x64(True):
             return [to_host(value) for value in self._run(*[widen(value) for value in flat])]
 
 
-def float64_function(closed: typing.Any) -> Callable[..., Values]:
+def float64_function(closed: typing.Any, numbers: Collection[float] = ()) -> Callable[..., Values]:
     """The float64 reading of a closed jaxpr as a function of flat widened arguments; trace it with x64 on."""
-    interpreter = Interpreter(apply=apply_float64, literal=literal_float64)
+    interpreter = Interpreter(apply=apply_float64, literal=functools.partial(literal_float64, numbers=numbers))
     return lambda *values: interpreter.closed(closed, values)
 
 
@@ -90,11 +92,14 @@ def to_host(value: typing.Any) -> np.ndarray:
     return np.asarray(jax.random.key_data(value) if is_key(value) else value)
 
 
-def literal_float64(value: typing.Any, aval: typing.Any) -> typing.Any:
-    """A literal, first rounded to the program's own dtype, then widened."""
+def literal_float64(value: typing.Any, aval: typing.Any, numbers: Collection[float] = ()) -> typing.Any:
+    """A literal, first rounded to the program's own dtype, then widened, or the one of `numbers` that it rounds."""
     if aval.dtype == jax.dtypes.float0:
         return np.asarray(value)
-    return np.asarray(value, dtype=aval.dtype).astype(wide(aval.dtype))
+    held = np.asarray(value, dtype=aval.dtype)
+    if held.ndim == 0 and jnp.issubdtype(aval.dtype, jnp.floating):
+        held = next((np.asarray(number) for number in numbers if np.asarray(number, aval.dtype) == held), held)
+    return held.astype(wide(aval.dtype))
 
 
 def apply_float64(eqn: typing.Any, values: Values, scope: Scope) -> Values:

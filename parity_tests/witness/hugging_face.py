@@ -23,6 +23,10 @@ RANK_1_SPREAD = 0.3
 """How far norm scales and biases are moved from the ones and zeros they start as."""
 CHOICE_SPREAD = 0.1
 """Of the bias on a choice among scores between 0 and 1: enough to change it, too little to make it."""
+DECAYS = (0.01, 4.0)
+"""Of a gated delta rule's heads, evenly in the logarithm: some forget within a token, some hold on to a hundred."""
+NUDGE = 2.0**-16
+"""How far a weight is moved for one more float32 run of the same model in all but its roundings."""
 ROW_SCALES = (0.03, 1.0)
 """Embedding rows differ in length this much, so that some inputs of the first norm are small enough to feel epsilon."""
 
@@ -67,15 +71,43 @@ def run(attributes: dict[str, typing.Any], batch: Batch, *, seed: int) -> Run:
     tensors = _redraw(model, np.random.default_rng(seed))
     float32, gradients32 = _logits(model, batch), _as_in_files(model, _gradients(model, batch))
     plain64 = _logits(model.double(), batch)
+    truth, gradients = _in_float64(attributes, tensors, batch)
+    return Run(_as_in_files(model, tensors), truth, float32, plain64, _as_in_files(model, gradients), gradients32)
+
+
+def nudged_errors(attributes: dict[str, typing.Any], batch: Batch, *, seed: int, times: int) -> dict[str, float]:
+    """The float32 gradients' largest error by tensor, over `times` models whose weights are all but those of `run`.
+
+    Each is held to its own truth, so what differs are the roundings: more samples of one error.
+    """
+    model, found = _build(attributes), {}
+    tensors = _redraw(model, np.random.default_rng(seed))
+    for time in range(times):
+        rng = np.random.default_rng([seed, time])
+        moved = {
+            name: (value * (1 + NUDGE * rng.standard_normal(value.shape))).astype(np.float32)
+            for name, value in tensors.items()
+        }
+        _assign(model, moved)
+        gradients32 = _as_in_files(model, _gradients(model, batch))
+        gradients = _as_in_files(model, _in_float64(attributes, moved, batch)[1])
+        for name, value in gradients.items():
+            found[name] = max(found.get(name, 0.0), float(np.abs(gradients32[name] - value).max()))
+    return found
+
+
+def _in_float64(
+    attributes: dict[str, typing.Any], tensors: dict[str, np.ndarray], batch: Batch
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """The true logits and gradients of a model with these weights."""
     torch.set_default_dtype(torch.float64)
     try:
         with Float64():
             lifted = _build(attributes).double()
             _assign(lifted, tensors)
-            truth, gradients = _logits(lifted, batch), _gradients(lifted, batch)
+            return _logits(lifted, batch), _gradients(lifted, batch)
     finally:
         torch.set_default_dtype(torch.float32)
-    return Run(_as_in_files(model, tensors), truth, float32, plain64, _as_in_files(model, gradients), gradients32)
 
 
 def versions() -> dict[str, str]:
@@ -109,7 +141,7 @@ def _redraw(model: torch.nn.Module, rng: np.random.Generator) -> dict[str, np.nd
 
 
 def _weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """All that the model stores: its parameters, and a bias that no gradient reaches (DeepSeek-V3's of the choice)."""
+    """All that the model stores: its parameters, and buffers (Gemma 4's layer scalars, DeepSeek-V3's choice bias)."""
     stored = {name: value for name, value in model.named_buffers() if name in model.state_dict()}
     return {**dict(model.named_parameters()), **stored}
 
@@ -118,6 +150,8 @@ def _draw(module: torch.nn.Module, name: str, start: np.ndarray, rng: np.random.
     normal = rng.standard_normal(start.shape)
     if name == "e_score_correction_bias":
         return CHOICE_SPREAD * normal
+    if name == "A_log":  # starts at random
+        return rng.uniform(*np.log(DECAYS), size=start.shape)
     if start.ndim == 1 or name.endswith("_bias"):
         return np.round(start) + RANK_1_SPREAD * normal  # sinks start as small random numbers
     if isinstance(module, torch.nn.Embedding):
@@ -127,9 +161,11 @@ def _draw(module: torch.nn.Module, name: str, start: np.ndarray, rng: np.random.
 
 
 def _contracted(module: torch.nn.Module, rank: int) -> int:
-    """The axis that a kernel sums over: the last, but for GPT-2's and for GPT-OSS's experts."""
+    """The axis that a kernel sums over: the last, but for GPT-2's and for GPT-OSS's and Llama 4's experts."""
     if isinstance(module, transformers.pytorch_utils.Conv1D):
         return 0
+    if isinstance(module, transformers.models.llama4.modeling_llama4.Llama4TextExperts):
+        return 1
     return 1 if getattr(module, "is_transposed", False) else rank - 1
 
 
@@ -162,8 +198,11 @@ def _gradients(model: torch.nn.Module, batch: Batch) -> dict[str, np.ndarray]:
     tokens = torch.from_numpy(batch.tokens.astype(np.int64))
     mask = torch.from_numpy(batch.valid.astype(np.int64))
     labels = torch.where(mask.bool(), tokens, -100)
-    model.zero_grad()
+    weights = _weights(model)
+    for value in weights.values():  # a buffer's gradient, too
+        value.requires_grad_(True).grad = None
     model(input_ids=tokens, attention_mask=mask, labels=labels, use_cache=False).loss.backward()
-    none = {name: torch.zeros_like(value) for name, value in _weights(model).items()}
-    found = {name: parameter.grad for name, parameter in model.named_parameters()}
-    return {name: value.numpy().copy() for name, value in {**none, **found}.items()}
+    found = {name: torch.zeros_like(value) if value.grad is None else value.grad for name, value in weights.items()}
+    for name in weights.keys() - dict(model.named_parameters()).keys():
+        weights[name].requires_grad_(False).grad = None  # or a cast would not be a leaf
+    return {name: value.detach().numpy().copy() for name, value in found.items()}

@@ -1,6 +1,8 @@
 """How far a twin is from the Hugging Face truth, in units of how far Hugging Face's own float32 run is."""
 
-from collections.abc import Callable
+import math
+import typing
+from collections.abc import Callable, Iterator
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +14,7 @@ from harness.measure import truth
 from harness.verdict import Certificate, Kind, LeafResult
 from models import ModelConfig, TrainConfig, backend, training
 from models.checkpoints.huggingface import config_from_hf, params_from_hf, params_to_hf
+from models.config import GatedDelta, Rope, YarnScaling, to_json
 from models.protocol import Params
 
 from .cases import Batch
@@ -25,7 +28,9 @@ LIMIT = 4.0
 GRADIENT_LIMIT = 8.0
 """Of one tensor's gradient. The largest of a few numbers' errors varies more than the largest of all logits'."""
 EXACT_LIMIT = 0.25
-"""Of what a twin means, free of rounding: the little that is left are literals held in float32."""
+"""Of what a twin means, free of rounding: the little that is left are tables held in two float32 parts."""
+_OF_FORMULAS = (1.702, 0.044715, math.sqrt(2 / math.pi), 1e-6)
+"""Numbers of both kinds of GELU and of the gated delta rule."""
 
 
 def model_of(recording: Recording, *, scan_layers: bool = True) -> tuple[ModelConfig, Params]:
@@ -48,9 +53,31 @@ def logits_by_params(name: str, config: ModelConfig, batch: Batch) -> Callable[[
 
 
 def float64_logits_of(name: str, config: ModelConfig, params: Params, batch: Batch) -> np.ndarray:
-    """The same from the twin's own trace, every operation in float64: what the twin means, free of rounding."""
+    """The same from the twin's own trace, every operation in float64: what the twin means, free of rounding.
+
+    Free of that of its literals, too: one that is the rounding of a number of the model is read as that number.
+    """
     arguments = _arguments(params, batch)
-    return truth(Program(_forward(name, config), arguments), arguments)[0][batch.valid]
+    return truth(Program(_forward(name, config), arguments), arguments, _numbers(config))[0][batch.valid]
+
+
+def _numbers(config: ModelConfig) -> frozenset[float]:
+    """Every number of the model's description, and what its formulas make of them."""
+    parts = [(config.attention_of(layer), config.positions_of(layer)) for layer in config.cycle]
+    found = {*_floats(to_json(config)), *_OF_FORMULAS, config.embed_dim**0.5, config.embed_dim**-0.5}
+    for attention, rope in parts:
+        found.add(attention.key_dim**-0.5 if isinstance(attention, GatedDelta) else attention.scale)
+        if isinstance(rope, Rope) and isinstance(rope.scaling, YarnScaling):
+            found.add(0.1 * math.log(rope.scaling.factor) + 1.0)
+    return frozenset(found)
+
+
+def _floats(value: typing.Any) -> Iterator[float]:
+    if isinstance(value, float):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _floats(part)
 
 
 def gradients_of(name: str, config: ModelConfig, params: Params, batch: Batch) -> dict[str, np.ndarray]:
@@ -86,7 +113,7 @@ def ratio(logits: np.ndarray, recording: Recording) -> float:
 
 
 def gradient_ratios(gradients: dict[str, np.ndarray], recording: Recording) -> dict[str, float]:
-    """`ratio` for every tensor's gradient; one of few numbers has at least the run's usual relative error as unit."""
+    """`ratio` for every tensor's gradient."""
     found, sizes = {}, {name: float(np.abs(wanted).max()) for name, wanted in recording.gradients.items()}
     for name, wanted in recording.gradients.items():
         error = float(np.abs(gradients[name].astype(np.float64) - wanted).max())

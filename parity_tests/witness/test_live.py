@@ -7,7 +7,8 @@ import pytest
 
 from models.checkpoints.huggingface import config_from_hf, load_hf, params_to_hf, save_hf
 
-from .cases import LENGTHS, MODEL_TYPES, RECORDED, draw_batch, random_attributes, random_batch
+from .cases import LENGTHS, RECORDED, draw_batch
+from .random_cases import MODEL_TYPES, random_attributes, random_batch
 from .ratio import (
     BACKENDS,
     EXACT_LIMIT,

@@ -29,7 +29,8 @@ from models.config import (
 )
 from models.config.families import LLAMA3_SCALING
 
-from .cases import MODEL_TYPES, RECORDED, random_attributes
+from .cases import RECORDED
+from .random_cases import MODEL_TYPES, random_attributes
 
 GPT2 = preset("gpt3-tiny").replace(norm=LayerNorm(1e-5, zero_centered=False))
 BIASED = preset("llama-tiny").replace(
