@@ -6,12 +6,15 @@ Facts, each read in MaxText's sources (2026):
   factor into the initializer, `checkpoint_conversion` folds it into imported weights, and the forward pass multiplies
   by nothing unless `query_pre_attn_scalar` is set, which llama, mistral, gemma and gemma2 never do. So `query_scale` is
   1 there, as for mixtral. Models with a norm or a bias on the query (gemma3, qwen2, qwen3, olmo3, gpt_oss) do set it:
-  their kernels are plain. Latent attention multiplies its query as it runs (`layers/attention_mla.py`): plain, too.
+  their kernels are plain. So are llama4's (`models/llama4.py` says that it scales as it runs rather than in the
+  conversion) and gemma4's, whose scale is 1. Latent attention multiplies its query as it runs
+  (`layers/attention_mla.py`): plain, too.
 * gpt3's fused projection is stored plain: `models/gpt3.py` divides the query by `sqrt(head_dim)` as it runs.
 * RMSNorm multiplies by the stored scale (`layers/normalizations.py`, `scale_offset = 0`), so the scales of gemma 1 to
   3, those of query and key included, are stored with their one added. gpt3's LayerNorm adds the one itself
-  (`Gpt3LayerNorm`: `scale + 1`).
-* The token table of gemma 1 to 3 is stored multiplied by `sqrt(embed_dim)` and read without a factor; the tied head
+  (`Gpt3LayerNorm`: `scale + 1`), and so does qwen3-next's norm (`Qwen3NextRMSNorm`: `scale_offset = 1`). gemma4's
+  scales are the factors themselves, there and here.
+* The token table of every gemma is stored multiplied by `sqrt(embed_dim)` and read without a factor; the tied head
   divides its logits by `sqrt(embed_dim)` (`normalize_embedding_logits`, true by default). Ours multiplies as it reads
   and never divides, so this table is rescaled on the way: no config alone could say it, since both ends read the one
   table.
@@ -42,7 +45,7 @@ import pathlib
 import typing
 from collections.abc import Callable, Mapping
 
-from ..config import LatentAttention, ModelConfig, Moe, Projection, QkNorm
+from ..config import LatentAttention, ModelConfig, Moe, Projection, QkNorm, Unrotated
 from .store import load
 
 if typing.TYPE_CHECKING:
@@ -89,13 +92,19 @@ def maxtext_convention(config: ModelConfig) -> Convention:
     if isinstance(attention, LatentAttention):
         norm = dataclasses.replace(norm, zero_centered=False)
     elif attention.projection is not Projection.FUSED:
-        norm = dataclasses.replace(norm, zero_centered=False)
-        if attention.qk_norm is None and not attention.qkv_bias:
+        if not attention.out_gate:
+            norm = dataclasses.replace(norm, zero_centered=False)
+        if attention.qk_norm is None and not attention.qkv_bias and not _skips_positions(config):
             attention = dataclasses.replace(attention, query_scale=1.0)
     rescaled = config.scale_embedding and config.tied_head
     factors = {TOKEN_TABLE: config.embed_dim**-0.5} if rescaled else {}
     changed = config.replace(attention=attention, norm=norm)
     return Convention(changed, factors, functools.partial(maxtext_name, config))
+
+
+def _skips_positions(config: ModelConfig) -> bool:
+    """Whether it is llama4: one of its sizes has neither a norm nor a bias on the query."""
+    return any(isinstance(config.positions_of(layer), Unrotated) for layer in config.cycle)
 
 
 def maxtext_name(config: ModelConfig, name: str) -> str:

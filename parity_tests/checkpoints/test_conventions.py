@@ -39,6 +39,9 @@ MODULES = {
 }  # fmt: skip
 
 
+PRESETS = models.presets()
+
+
 def _as_maxtext_stores(model, params):
     """Our numbers under MaxText's conventions."""
     stored = {}
@@ -96,7 +99,9 @@ def test_these_are_stored_number_for_number(name, scan, tmp_path):
 
 
 def test_the_query_scale_is_folded_in_where_nothing_norms_or_shifts_the_query():
-    folded = {name for name in models.presets() if maxtext_convention(config(name)).config.attention.scale == 1.0}
+    scales = {name: (maxtext_convention(it).config.attention.scale, it.attention.scale) for name, it in PRESETS.items()}
+    folded = {name for name, (stored, ours) in scales.items() if stored != ours}
+    assert {scales[name][0] for name in folded} == {1.0}
     assert {config(name).family for name in folded} == set(FOLDS_QUERY_SCALE)
     assert folded == {name for name in models.presets() if config(name).family in FOLDS_QUERY_SCALE}
 
@@ -139,6 +144,11 @@ def test_mixtures_of_experts_have_the_names_that_maxtext_gives_them(name, ours):
     assert len(set(names)) == len(names)
     assert maxtext_name(model, ours) == STORED[name, ours]
     assert STORED[name, ours] in names
+
+
+def test_the_one_is_added_to_the_stored_scales_of_the_first_gemmas_alone():
+    added = {it.family for it in PRESETS.values() if maxtext_convention(it).config.norm != it.norm}
+    assert added == set(ADDS_ONE)
 
 
 def test_only_the_meaning_changes_never_the_tree():

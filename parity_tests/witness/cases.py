@@ -137,10 +137,10 @@ RECORDED: dict[str, Attributes] = {
         n_shared_experts=1, routed_scaling_factor=2.5, norm_topk_prob=True, rope_interleave=True,
         rope_scaling={**_LATENT_ROPE, "mscale": 1.0, "mscale_all_dim": 0.8},
     ),
-    # Five layers of each kind, dense ones and mixtures of both, and a last whole cycle of one: 4 + 4 + 1.
+    # Two whole cycles of dense layers and mixtures in turn, chunked and not, and one layer of a third.
     "llama4": _without(
         rotary(
-            "llama4_text", hidden_size=32, num_hidden_layers=9, head_dim=12, intermediate_size=12,
+            "llama4_text", vocab_size=48, hidden_size=32, num_hidden_layers=9, head_dim=12, intermediate_size=12,
             intermediate_size_mlp=24, num_local_experts=4, num_experts_per_tok=1, interleave_moe_layer_step=2,
             attention_chunk_size=24, floor_scale=64, attn_scale=0.3, use_qk_norm=True, tie_word_embeddings=False,
             rms_norm_eps=1e-5,

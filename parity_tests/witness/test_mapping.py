@@ -3,11 +3,10 @@
 import dataclasses
 import json
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import backend, preset, presets
+from models import preset, presets
 from models.checkpoints.huggingface import (
     config_from_hf,
     config_to_hf,
@@ -30,6 +29,7 @@ from models.config import (
 from models.config.families import LLAMA3_SCALING
 
 from .cases import RECORDED
+from .mapping import random_params, same
 from .random_cases import MODEL_TYPES, random_attributes
 
 GPT2 = preset("gpt3-tiny").replace(norm=LayerNorm(1e-5, zero_centered=False))
@@ -44,28 +44,11 @@ FEW = ("llama", "llama with biases", "qwen2", "gemma3", "olmo3", "gpt2")
 """One of each kind: biases, norms of a head and of the width, named layers with a remainder, a fused projection."""
 
 
-def _params(config):
-    rng = np.random.default_rng(3)
-    return {
-        name: rng.standard_normal(spec.shape).astype(jnp.dtype(spec.dtype))
-        for name, spec in backend("nnx").param_specs(config).items()
-    }
-
-
-def _same(left, right):
-    return left.keys() == right.keys() and all(
-        left[key].dtype == right[key].dtype
-        and left[key].shape == right[key].shape
-        and np.asarray(left[key]).tobytes() == np.asarray(right[key]).tobytes()
-        for key in left
-    )
-
-
 @pytest.fixture
 def llama(tmp_path):
     """A small llama of ours, its tensors and a directory of it."""
     config = CONFIGS["llama"]
-    params = _params(config)
+    params = random_params(config)
     save_hf(config, params, tmp_path / "llama")
     return config, params_to_hf(config, params), tmp_path / "llama"
 
@@ -76,14 +59,18 @@ def llama(tmp_path):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_weights_survive_the_way_there_and_back(name, scan_layers, tied_head, dtype):
     config = CONFIGS[name].replace(scan_layers=scan_layers, tied_head=tied_head, weight_dtype=dtype)
-    params = _params(config)
+    params = random_params(config)
     tensors = params_to_hf(config, params)
     assert sum(value.size for value in tensors.values()) == sum(value.size for value in params.values())
-    assert _same(params_from_hf(config, tensors), params)
-    assert _same(params_to_hf(config, params_from_hf(config, tensors)), tensors)
+    assert same(params_from_hf(config, tensors), params)
+    assert same(params_to_hf(config, params_from_hf(config, tensors)), tensors)
 
 
-@pytest.mark.parametrize("name", [name for name in presets() if not name.startswith("gpt3")])
+# Theirs has no word for the one's chunk, and no last layer that slides for the other (test_mapping_hybrids.py).
+UNSAYABLE = ("qwen3-next-tiny", "gemma4-tiny")
+
+
+@pytest.mark.parametrize("name", [name for name in presets() if not name.startswith("gpt3") and name not in UNSAYABLE])
 def test_config_survives_the_way_there_and_back(name):
     assert config_from_hf(config_to_hf(preset(name))) == preset(name)
 
@@ -302,11 +289,11 @@ def test_both_gelu_and_silu_llamas_are_written():
 @pytest.mark.parametrize("name", FEW)
 def test_directory_survives_the_way_there_and_back(name, dtype, shard_bytes, tmp_path):
     config = CONFIGS[name].replace(weight_dtype=dtype, dtype=dtype)
-    params = _params(config)
+    params = random_params(config)
     save_hf(config, params, tmp_path / "model", shard_bytes=shard_bytes)
     found_config, found = load_hf(tmp_path / "model")
     assert found_config == config
-    assert _same(found, params)
+    assert same(found, params)
     assert (len(list((tmp_path / "model").glob("*.safetensors"))) > 1) == (shard_bytes == 20_000)
 
 
@@ -344,7 +331,7 @@ def test_a_truncated_file_is_refused_by_name(kept, llama):
 
 def test_a_shard_that_is_gone_is_refused_by_name(tmp_path):
     config = CONFIGS["llama"]
-    save_hf(config, _params(config), tmp_path / "model", shard_bytes=20_000)
+    save_hf(config, random_params(config), tmp_path / "model", shard_bytes=20_000)
     shard = sorted((tmp_path / "model").glob("*.safetensors"))[1]
     shard.unlink()
     with pytest.raises(ValueError, match=f"{shard.name}: is missing"):
@@ -353,7 +340,7 @@ def test_a_shard_that_is_gone_is_refused_by_name(tmp_path):
 
 def test_an_index_that_promises_too_much_is_refused_by_tensor(tmp_path):
     config = CONFIGS["llama"]
-    save_hf(config, _params(config), tmp_path / "model", shard_bytes=20_000)
+    save_hf(config, random_params(config), tmp_path / "model", shard_bytes=20_000)
     index = tmp_path / "model" / "model.safetensors.index.json"
     data = json.loads(index.read_text(encoding="utf-8"))
     data["weight_map"]["model.extra"] = next(iter(data["weight_map"].values()))
@@ -372,7 +359,7 @@ def test_a_config_that_is_no_object_is_refused_by_name(text, llama):
 
 def test_nothing_is_written_over_or_half(llama):
     config, _, directory = llama
-    params = _params(config)
+    params = random_params(config)
     before = {path.name: path.read_bytes() for path in directory.iterdir()}
     with pytest.raises(ValueError, match="exists already"):
         save_hf(config, params, directory)

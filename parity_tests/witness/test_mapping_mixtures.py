@@ -2,15 +2,15 @@
 
 import dataclasses
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from models import backend, preset
+from models import preset
 from models.checkpoints.huggingface import config_from_hf, config_to_hf, load_hf, params_from_hf, params_to_hf, save_hf
 from models.config import DType, LatentAttention, Layer, Mlp, Rope, Score, YarnScaling
 
 from .cases import RECORDED
+from .mapping import random_params, same
 
 CONFIGS = {
     name: preset(name)
@@ -18,23 +18,6 @@ CONFIGS = {
 }
 MIXTURES = ("mixtral", "qwen3_moe", "gpt_oss", "deepseek_v2", "deepseek_v3")
 LATENT = MIXTURES[3:]
-
-
-def _params(config):
-    rng = np.random.default_rng(3)
-    return {
-        name: rng.standard_normal(spec.shape).astype(jnp.dtype(spec.dtype))
-        for name, spec in backend("nnx").param_specs(config).items()
-    }
-
-
-def _same(left, right):
-    return left.keys() == right.keys() and all(
-        left[key].dtype == right[key].dtype
-        and left[key].shape == right[key].shape
-        and np.asarray(left[key]).tobytes() == np.asarray(right[key]).tobytes()
-        for key in left
-    )
 
 
 def _without(attributes, *keys):
@@ -46,22 +29,22 @@ def _without(attributes, *keys):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_weights_survive_the_way_there_and_back(name, scan_layers, dtype):
     config = CONFIGS[name].replace(scan_layers=scan_layers, weight_dtype=dtype)
-    params = _params(config)
+    params = random_params(config)
     tensors = params_to_hf(config, params)
     assert sum(value.size for value in tensors.values()) == sum(value.size for value in params.values())
-    assert _same(params_from_hf(config, tensors), params)
-    assert _same(params_to_hf(config, params_from_hf(config, tensors)), tensors)
+    assert same(params_from_hf(config, tensors), params)
+    assert same(params_to_hf(config, params_from_hf(config, tensors)), tensors)
 
 
 @pytest.mark.parametrize("shard_bytes", [10**9, 20_000], ids=["whole", "sharded"])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_directory_survives_the_way_there_and_back(name, shard_bytes, tmp_path):
     config = CONFIGS[name].replace(weight_dtype=DType.BFLOAT16, dtype=DType.BFLOAT16)
-    params = _params(config)
+    params = random_params(config)
     save_hf(config, params, tmp_path / "model", shard_bytes=shard_bytes)
     found_config, found = load_hf(tmp_path / "model")
     assert found_config == config
-    assert _same(found, params)
+    assert same(found, params)
 
 
 @pytest.mark.parametrize("name", MIXTURES)
@@ -71,12 +54,12 @@ def test_a_recorded_model_is_its_own_image(name):
     heard = load(name)
     config = config_from_hf(heard.attributes)
     assert config_from_hf(config_to_hf(config)) == config
-    assert _same(params_to_hf(config, params_from_hf(config, heard.tensors)), heard.tensors)
+    assert same(params_to_hf(config, params_from_hf(config, heard.tensors)), heard.tensors)
 
 
 def test_an_expert_is_the_tensor_of_its_number_and_layer():
     config = CONFIGS["deepseek3-tiny"]
-    params = _params(config)
+    params = random_params(config)
     tensors = params_to_hf(config, params)
     down = tensors["model.layers.4.mlp.experts.5.down_proj.weight"]
     np.testing.assert_array_equal(down, params["decoder/moe_layers/moe/wo"][5, 1].T)
@@ -86,7 +69,7 @@ def test_an_expert_is_the_tensor_of_its_number_and_layer():
 
 def test_the_two_input_kernels_of_gpt_oss_take_turns():
     config = CONFIGS["gpt-oss-tiny"]
-    params = _params(config)
+    params = random_params(config)
     fused = params_to_hf(config, params)["model.layers.3.mlp.experts.gate_up_proj"]
     for half in (0, 1):
         ours = params[f"decoder/layers/layers_1/moe/wi_{half}"][:, 1]
@@ -157,10 +140,10 @@ def test_the_factor_on_the_logits_is_in_the_querys_scale():
 
 def test_what_the_class_leaves_out_is_left_out():
     config = config_from_hf(RECORDED["deepseek_v3"])
-    params = _params(config)
+    params = random_params(config)
     tensors = params_to_hf(config, params)
     extra = tensors["model.layers.0.input_layernorm.weight"]
-    assert _same(params_from_hf(config, {**tensors, "model.layers.61.enorm.weight": extra}), params)
+    assert same(params_from_hf(config, {**tensors, "model.layers.61.enorm.weight": extra}), params)
     with pytest.raises(ValueError, match=r"^tensor model\.layers\.5\.enorm\.weight: "):
         params_from_hf(config, {**tensors, "model.layers.5.enorm.weight": extra})
 
@@ -170,7 +153,7 @@ EXPERT = "model.layers.1.block_sparse_moe.experts.3.w2.weight"
 
 def test_a_bad_expert_is_refused_by_name():
     config = CONFIGS["mixtral-tiny"]
-    tensors = params_to_hf(config, _params(config))
+    tensors = params_to_hf(config, random_params(config))
     with pytest.raises(ValueError, match=rf"^tensor {EXPERT}: is missing"):
         params_from_hf(config, _without(tensors, EXPERT))
     with pytest.raises(ValueError, match=rf"^tensor {EXPERT}: has shape"):
