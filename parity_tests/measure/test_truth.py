@@ -43,6 +43,21 @@ def test_truth_sees_through_narrow_casts():
     _close(found, x.astype(np.float64) * 3, 0.0)
 
 
+def test_a_literal_is_read_as_the_named_number_that_it_rounds():
+    x = np.random.default_rng(2).standard_normal((4, 6)).astype(np.float32)
+
+    def decayed(x):
+        return jax.lax.scan(lambda c, row: (c * 0.1 + row, None), jnp.zeros(6), x)[0]
+
+    exact = sum(0.1 ** (3 - row) * x[row].astype(np.float64) for row in range(4))
+    rounded = sum(float(np.float32(0.1)) ** (3 - row) * x[row].astype(np.float64) for row in range(4))
+    program = Program(decayed, (x,))
+    _close(truth(program, (x,), (7.0, 0.1))[0], exact, 1e-15)
+    # A neighbour that rounds to another float32 is another number.
+    _close(truth(program, (x,), (0.1 * (1 + 1e-7),))[0], rounded, 1e-15)
+    assert np.abs(exact - rounded).max() > 1e-10
+
+
 def test_truth_follows_scan_while_and_cond():
     x = np.random.default_rng(1).standard_normal((4, 6)).astype(np.float32)
 

@@ -215,6 +215,7 @@ def _qwen3_next(pick: Pick) -> Attributes:
         "linear_num_key_heads": keys, "linear_num_value_heads": values, "linear_key_head_dim": pick(4, 6),
         "linear_value_head_dim": pick(4, 10), "linear_conv_kernel_dim": pick(2, 3, 4),
         "head_dim": pick(8, 16), "partial_rotary_factor": pick(0.25, 0.5, 1.0), **pick({}, {"layer_types": types}),
+        "rms_norm_eps": pick(1e-4, 1e-3),  # the reason stands at the recorded model
     }
 
 

@@ -27,8 +27,8 @@ LIMIT = 4.0
 """Of a run, one for all models; the evidence is in docs/witness.md. A fault shows as hundreds or more."""
 GRADIENT_LIMIT = 8.0
 """Of one tensor's gradient. The largest of a few numbers' errors varies more than the largest of all logits'."""
-EXACT_LIMIT = 0.25
-"""Of what a twin means, free of rounding: the little that is left are tables held in two float32 parts."""
+EXACT_LIMIT = 0.01
+"""Of what a twin means, free of rounding: what is left are tables held in two float32 parts, some 1e-8."""
 _OF_FORMULAS = (1.702, 0.044715, math.sqrt(2 / math.pi), 1e-6)
 """Numbers of both kinds of GELU and of the gated delta rule."""
 

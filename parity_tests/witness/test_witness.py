@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from harness.goldens import read_blob
-from models.config import Activation, Layer, LayerNorm, RmsNorm, Rope, Score
+from models.config import Rope
 
 from .cases import LENGTHS, RECORDED, Batch
+from .planted import FAULTS, SMALL_FAULTS, epsilon, layers, router
 from .ratio import (
     BACKENDS,
     EXACT_LIMIT,
@@ -79,111 +80,6 @@ def test_gradients_agree_with_hugging_face(name, recording):
     assert max(found.values()) <= GRADIENT_LIMIT, {key: value for key, value in found.items() if value > GRADIENT_LIMIT}
 
 
-def _attention(config, **changes):
-    return config.replace(attention=dataclasses.replace(config.attention, **changes))
-
-
-def _layers(config, **changes):
-    """Every layer with a window changed."""
-    cycle = (dataclasses.replace(layer, **changes) if layer.window else layer for layer in config.cycle)
-    return config.replace(cycle=tuple(cycle))
-
-
-def _scaling(config, **changes):
-    scaling = dataclasses.replace(config.positions.scaling, **changes)
-    return config.replace(positions=dataclasses.replace(config.positions, scaling=scaling))
-
-
-def _moe(config, **changes):
-    return config.replace(mlp=dataclasses.replace(config.mlp, **changes))
-
-
-def _router(config, **changes):
-    return _moe(config, router=dataclasses.replace(config.mlp.router, **changes))
-
-
-def _halved(config):
-    return config.replace(positions=dataclasses.replace(config.positions, interleaved=False))
-
-
-def _unscaled(config):
-    return config.replace(positions=dataclasses.replace(config.positions, scaling=None))
-
-
-def _epsilon(config, epsilon):
-    return config.replace(norm=dataclasses.replace(config.norm, epsilon=epsilon))
-
-
-FAULTS = {
-    "llama, epsilon of another family": ("llama", lambda config: config.replace(norm=RmsNorm(1e-6))),
-    "llama, rope base one percent off": ("llama", lambda config: config.replace(positions=Rope(505_000.0))),
-    "llama, no query scale": ("llama", lambda config: _attention(config, query_scale=1.0)),
-    "llama, the first key out of sight of the last query": (
-        "llama",
-        lambda config: config.replace(cycle=(Layer(window=max(LENGTHS) - 1),)),
-    ),
-    "llama3.1, positions not scaled": ("llama3.1", _unscaled),
-    "llama3.1, one percent more of the wavelengths kept": (
-        "llama3.1",
-        lambda config: _scaling(config, high_frequency_factor=4.04),
-    ),
-    "mistral, no window": ("mistral", lambda config: _layers(config, window=None)),
-    "mistral, window one too wide": ("mistral", lambda config: _layers(config, window=25)),
-    "qwen2, every layer slides": (
-        "qwen2",
-        lambda config: config.replace(cycle=tuple(dataclasses.replace(layer, window=40) for layer in config.cycle)),
-    ),
-    "qwen3, no norm on query and key": ("qwen3", lambda config: _attention(config, qk_norm=None)),
-    "olmo3, sliding layers scaled too": ("olmo3", lambda config: _layers(config, rope=None)),
-    "olmo3, no layer scaled": ("olmo3", _unscaled),
-    "olmo3, no attention factor": ("olmo3", lambda config: _scaling(config, attention_factor=1.0)),
-    "olmo3, dimensions not truncated": ("olmo3", lambda config: _scaling(config, truncate=False)),
-    "gemma, scale not centred on zero": ("gemma", lambda config: config.replace(norm=RmsNorm(1e-6))),
-    "gemma, embedding not scaled": ("gemma", lambda config: config.replace(scale_embedding=False)),
-    "gemma2, window one too wide": ("gemma2", lambda config: _layers(config, window=25)),
-    "gemma2, window one too narrow": ("gemma2", lambda config: _layers(config, window=23)),
-    "gemma2, no soft cap on attention": ("gemma2", lambda config: _attention(config, soft_cap=None)),
-    "gemma2, no soft cap on logits": ("gemma2", lambda config: config.replace(final_soft_cap=None)),
-    "gemma2, query scale from the head dim": ("gemma2", lambda config: _attention(config, query_scale=None)),
-    "gemma2, epsilon ten times as large": ("gemma2", lambda config: _epsilon(config, 1e-4)),
-    "gemma3, one base for all layers": ("gemma3", lambda config: _layers(config, rope=None)),
-    "gemma3, global layers not scaled": ("gemma3", _unscaled),
-    "gemma3, the remainder starts anew with a global layer": (
-        "gemma3",
-        lambda config: config.replace(
-            cycle=(
-                dataclasses.replace(config.cycle[5], name="layers_0"),
-                *config.cycle[1:5],
-                dataclasses.replace(config.cycle[0], name="layers_5"),
-            )
-        ),
-    ),
-    "gpt2, epsilon of another family": ("gpt2", lambda config: config.replace(norm=LayerNorm(1e-6))),
-    "gpt2, scale centred on zero": ("gpt2", lambda config: config.replace(norm=LayerNorm(1e-5, True))),
-    "mixtral, weights do not sum to one": ("mixtral", lambda config: _router(config, normalized=False)),
-    "mixtral, a third expert chosen": ("mixtral", lambda config: _router(config, num_chosen=3)),
-    "mixtral, a full expert drops tokens": ("mixtral", lambda config: _moe(config, capacity_factor=1.0)),
-    "qwen3_moe, weights do not sum to one": ("qwen3_moe", lambda config: _router(config, normalized=False)),
-    "gpt_oss, gate not clamped": ("gpt_oss", lambda config: _moe(config, clamp=None)),
-    "gpt_oss, clamp one percent off": ("gpt_oss", lambda config: _moe(config, clamp=1.515)),
-    "gpt_oss, nothing added to the other half": ("gpt_oss", lambda config: _moe(config, linear_offset=0.0)),
-    "gpt_oss, activation of another family": ("gpt_oss", lambda config: _moe(config, activation=Activation.SILU)),
-    "gpt_oss, softmax over all experts": ("gpt_oss", lambda config: _router(config, score=Score.SOFTMAX)),
-    "gpt_oss, dimensions truncated": ("gpt_oss", lambda config: _scaling(config, truncate=True)),
-    "deepseek_v2, any group chosen from": ("deepseek_v2", lambda config: _router(config, num_chosen_groups=4)),
-    "deepseek_v2, weights not scaled": ("deepseek_v2", lambda config: _router(config, scale=1.0)),
-    "deepseek_v2, halves turn together": ("deepseek_v2", _halved),
-    "deepseek_v2, logits not stretched": ("deepseek_v2", lambda config: _attention(config, query_scale=None)),
-    "deepseek_v3, scores from a softmax": ("deepseek_v3", lambda config: _router(config, score=Score.SOFTMAX)),
-    "deepseek_v3, weights do not sum to one": ("deepseek_v3", lambda config: _router(config, normalized=False)),
-    "deepseek_v3, a group is its best expert": ("deepseek_v3", lambda config: _router(config, group_top=1)),
-    "deepseek_v3, rotated parts not stretched apart": (
-        "deepseek_v3",
-        lambda config: _scaling(config, attention_factor=1.0),
-    ),
-}
-
-
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_in_the_model_is_heard(fault, recording, parity):
     name, break_config = FAULTS[fault]
@@ -198,8 +94,8 @@ def test_a_fault_in_the_model_is_heard(fault, recording, parity):
     ("name", "fault"),
     [
         ("llama", lambda config: config.replace(positions=Rope(505_000.0))),
-        ("gemma3", lambda config: _layers(config, window=25)),
-        ("deepseek_v3", lambda config: _router(config, scale=2.45)),
+        ("gemma3", lambda config: layers(config, window=25)),
+        ("deepseek_v3", lambda config: router(config, scale=2.45)),
     ],
 )
 def test_a_fault_in_the_model_is_heard_in_the_gradients(name, fault, recording):
@@ -209,31 +105,11 @@ def test_a_fault_in_the_model_is_heard_in_the_gradients(name, fault, recording):
     assert max(found.values()) > 10 * GRADIENT_LIMIT
 
 
-# The least change of epsilon that a float32 run can hardly show, if at all.
-SMALL_FAULTS = {
-    "llama": 1.001e-5,
-    "llama3.1": 1.001e-5,
-    "mistral": 1.1e-6,
-    "qwen2": 1.1e-6,
-    "qwen3": 1.1e-6,
-    "olmo3": 1.1e-6,
-    "gemma": 1.1e-6,
-    "gemma2": 1.1e-5,
-    "gemma3": 1.1e-6,
-    "gpt2": 1.001e-5,
-    "mixtral": 1.1e-6,
-    "qwen3_moe": 1.1e-6,
-    "gpt_oss": 1.1e-6,
-    "deepseek_v2": 1.1e-6,
-    "deepseek_v3": 1.1e-6,
-}
-
-
 @pytest.mark.parametrize("name", RECORDED)
 def test_a_small_fault_is_seen_in_what_a_twin_means(name, recording):
     heard = recording(name)
     config, params = model_of(heard)
-    logits = float64_logits_of("linen", _epsilon(config, SMALL_FAULTS[name]), params, heard.batch)
+    logits = float64_logits_of("linen", epsilon(config, SMALL_FAULTS[name]), params, heard.batch)
     assert ratio(logits, heard) > 2 * EXACT_LIMIT
 
 
