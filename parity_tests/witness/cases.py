@@ -161,7 +161,7 @@ RECORDED: dict[str, Attributes] = {
     ),
     "gemma4": _without(
         rotary(
-            "gemma4_text", vocab_size=36, hidden_size=24, num_hidden_layers=12, head_dim=8, global_head_dim=16,
+            "gemma4_text", vocab_size=56, hidden_size=24, num_hidden_layers=12, head_dim=8, global_head_dim=16,
             intermediate_size=20, num_global_key_value_heads=1, attention_k_eq_v=True, enable_moe_block=True,
             num_experts=4, top_k_experts=2, moe_intermediate_size=8, hidden_size_per_layer_input=0, sliding_window=24,
             final_logit_softcapping=12.0, tie_word_embeddings=True,
