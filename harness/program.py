@@ -6,6 +6,7 @@ Tracing happens once, under the harness's own settings, and keeps source informa
 import dataclasses
 import functools
 import math
+import operator
 import typing
 from collections.abc import Callable, Sequence
 
@@ -76,10 +77,22 @@ class Traced:
 
 def key_strings(path: Sequence[typing.Any]) -> Path:
     """The keys of a jax tree path as plain strings: `(DictKey('w'), SequenceKey(0))` is `("w", "0")`."""
-    return tuple(str(_key(entry)) for entry in path)
+    return tuple([str(_key(entry)) for entry in path])
+
+
+# jax's own entries have one of the attributes; to ask for each in turn would cost more than the rest of a name.
+_KEYS = {
+    jax.tree_util.DictKey: operator.attrgetter("key"),
+    jax.tree_util.FlattenedIndexKey: operator.attrgetter("key"),
+    jax.tree_util.SequenceKey: operator.attrgetter("idx"),
+    jax.tree_util.GetAttrKey: operator.attrgetter("name"),
+}
 
 
 def _key(entry: typing.Any) -> typing.Any:
+    known = _KEYS.get(type(entry))
+    if known is not None:
+        return known(entry)
     for attribute in ("key", "idx", "name"):
         if hasattr(entry, attribute):
             return getattr(entry, attribute)

@@ -48,6 +48,8 @@ def structure(a: Program, b: Program) -> tuple[Finding, ...]:
             if pair[0] is None or pair[1] is None:
                 owner, other = (a, b) if pair[1] is None else (b, a)
                 title = f"{what} leaf {name} of {owner.name} has no partner in {other.name}"
+            elif pair[0].shape == pair[1].shape and pair[0].compared_dtype == pair[1].compared_dtype:
+                continue  # which almost all are: no words
             else:
                 types = [f"{leaf.compared_dtype}{list(leaf.shape)}" for leaf in pair if leaf is not None]
                 title = f"{what} leaf {name} is {types[0]} against {types[1]}" if types[0] != types[1] else ""

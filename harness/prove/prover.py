@@ -332,9 +332,13 @@ def _vacuous_before(a: Program, b: Program) -> str:
 
 
 def _vacuous(a: Form, b: Form) -> str:
+    known: dict[tuple[Node, tuple[str, ...]], bool] = {}  # where the programs agree, both outputs are one term
     for form in (a, b):
+        leaves = ("input", "draw") if form.draws_from_inputs else ("input",)
         for name, node in form.outputs.items():
-            reads = reads_input(node, ("input", "draw") if form.draws_from_inputs else ("input",))
+            if (node, leaves) not in known:
+                known[node, leaves] = reads_input(node, leaves)
+            reads = known[node, leaves]
             if reads == bool(form.program.constant(name)):
                 words = "is declared constant and depends on an input" if reads else "depends on no input"
                 return f"output {name} of {form.program.name} {words}"

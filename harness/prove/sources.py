@@ -119,9 +119,13 @@ def scopes(origin: Origin | Recalled | None) -> tuple[str, ...]:
 def files(equations: Iterable[typing.Any]) -> tuple[str, ...]:
     """The project files with a frame in any equation's traceback, sorted. Layers of one line have equal tracebacks."""
     tracebacks = {equation.source_info.traceback for equation in equations}
-    codes: dict[int, typing.Any] = {}
-    for traceback in tracebacks - {None}:
-        frames = traceback.raw_frames()[0]
-        codes.update(zip(map(id, frames), frames, strict=True))
-    found = {code.co_filename for code in codes.values()}
-    return tuple(sorted(shown(name) for name in found if is_project_file(name)))
+    found = frozenset().union(*map(_files, tracebacks - {None}))
+    return tuple(sorted(map(shown, found)))
+
+
+@functools.lru_cache(maxsize=8192)  # the same lines are traced again and again, by other configs and by both sides
+def _files(traceback: typing.Any) -> frozenset[str]:
+    """The project files with a frame in a traceback."""
+    frames = traceback.raw_frames()[0]
+    codes = dict(zip(map(id, frames), frames, strict=True))  # to hash a code object is slow
+    return frozenset([code.co_filename for code in codes.values() if is_project_file(code.co_filename)])

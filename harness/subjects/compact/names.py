@@ -1,5 +1,6 @@
 """Canonical names of the leaves of the twins' programs, from the checkpoint layout tables (bijective, tested there)."""
 
+import functools
 from collections.abc import Callable, Mapping
 
 from models.checkpoints.layouts import Layout, to_canonical
@@ -12,6 +13,7 @@ Naming = Callable[[tuple[str, ...]], NAMED | Stacked]
 AUX = "rng state of NNX; Linen derives its keys from the step"
 
 
+@functools.lru_cache(maxsize=4096)  # a state's leaves are named as inputs and as outputs, of every config
 def state_name(layout: Layout, path: tuple[str, ...]) -> NAMED:
     """A train-state leaf: its canonical name; the step read as int32; rng state one-sided."""
     name = to_canonical(layout, path)
