@@ -4,28 +4,26 @@ Weak types are no part of a term. They steer dtype promotion while Python runs; 
 that came out. Weak types of a program's own leaves, which steer whoever calls it, are execution facts.
 """
 
-import collections
+import dataclasses
+import functools
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from jax.core import Tracer
 from jax.extend.core import Literal
 
-from . import counted, draws, effects, execution, kernels, loops, manual, refs, rules, unrolled
-from .params import Unmodelled, array_token, params_token, token
+from . import control, draws, effects, execution, kernels, loops, manual, refs, rules
+from .params import Params, Unmodelled, array_token, params_token, token
 from .primitives import (
     CALLS,
-    COND,
     IDENTITIES,
     IGNORED,
     LATE_PURE,
     LINEAR_SOLVE,
     PURE,
     QUICK,
-    SCAN,
     TIE,
-    WHILE,
     late,
     reason,
 )
@@ -47,7 +45,7 @@ class Evaluator:
         self.name, self.unroll = name, unroll
         self.graph = Graph(rules.table(allow)) if shared is None else shared.graph
         self.graph.written = {} if explained else self.graph.written
-        self.graph.rebuilders.update(loops.REBUILDERS | {"cond": _rebuild_cond})
+        self.graph.rebuilders.update(loops.REBUILDERS | {"cond": control.rebuild_cond})
         self.facts = execution.Facts()
         self.has_unmodelled = self.has_draws = self.calls_python = False
         self.early = draws.Early() if early else None
@@ -55,18 +53,16 @@ class Evaluator:
         self.histories = effects.Histories(self.graph)
         self.manual: manual.Context | None = None  # inside a shard_map
         self.is_sealed = False  # inside a body that only its digest stands for
-        self._order = self._nesting = 0
+        self._order = 0
         self._quick: dict[tuple[typing.Any, ...], list[Node]] = {} if shared is None else shared._quick
+        self._operations: dict[typing.Any, Operation] = {} if shared is None else shared._operations
         self._literals: dict[tuple[typing.Any, ...], Node] = {} if shared is None else shared._literals
-        self._built: dict[tuple[typing.Any, ...], list[Node]] = {} if shared is None else shared._built
         self._handlers = {
-            SCAN: self._scan,
-            WHILE: self._while,
-            COND: self._cond,
             **dict.fromkeys(CALLS, self._call),
             **dict.fromkeys(IDENTITIES, self._identity),
             LINEAR_SOLVE: self._linear_solve,
             TIE: lambda equation, operands, origin, used: operands[1:],
+            **control.handlers(self),
             **manual.handlers(self),
             **effects.handlers(self),
             **refs.handlers(self),
@@ -108,18 +104,16 @@ class Evaluator:
         quick = self._quick if self.graph.written is None else None
         for equation in live:
             self._order += 1
-            operands = [env[var] if type(var) is not Literal else self._literal(var) for var in equation.invars]
+            operands = []
+            for var in equation.invars:
+                operands.append(env[var] if type(var) is not Literal else self._literal(var))
             if quick is None or equation.primitive not in QUICK:
                 results = self._equation(equation, operands, caller, needed)
             else:
-                # Names too: jax gives the parameters of one primitive in no fixed order.
-                key = (equation.primitive, *equation.params, *equation.params.values(), *operands)
+                key = (self._operation(equation), *operands)
                 results = quick.get(key)
                 if results is None:
-                    results = self._equation(equation, operands, caller, needed)
-                    # What is placed is counted each time, and what is unknown stays so.
-                    if results[0].op != "unmodelled" and not execution.places(equation.params):
-                        quick[key] = results
+                    results = self._first(key, equation, operands, caller, needed)
             if len(results) == 1:
                 env[equation.outvars[0]] = results[0]
             else:
@@ -128,6 +122,31 @@ class Evaluator:
         return [
             self._read(env, var) if keep else self._unused(var) for var, keep in zip(jaxpr.outvars, wanted, strict=True)
         ]
+
+    def _operation(self, equation) -> "Operation":
+        """What a quick equation does, one object for all that do the same."""
+        primitive, params = equation.primitive, equation.params
+        # Names too: jax gives the parameters of one primitive in no fixed order.
+        key = (primitive, *params, *params.values()) if params else primitive
+        found = self._operations.get(key)
+        if found is None:
+            values = tuple(params.values())
+            known = _known(tuple(params), values, tuple(map(type, values)), IGNORED)
+            found = self._operations[key] = Operation(PURE[primitive], known)
+        return found
+
+    def _first(self, key, equation, operands, caller: Origin | None, needed) -> list[Node]:
+        """The results of a quick equation that was not met before."""
+        operation: Operation = key[0]
+        if operation.params is None or equation.effects:
+            return self._equation(equation, operands, caller, needed)
+        origin = Origin(equation, caller, self._order)
+        try:
+            results = self._build(operation.op, operation.params, equation, tuple(operands), origin)
+        except Unmodelled as why:
+            return self.unmodelled(equation, operands, origin, str(why))
+        self._quick[key] = results
+        return results
 
     def _equation(self, equation, operands, caller: Origin | None, needed) -> list[Node]:
         origin = Origin(equation, caller, self._order)
@@ -236,11 +255,7 @@ class Evaluator:
             self.has_draws = True
             if self.early is not None:
                 return [self.early.draw(self.graph, operands[0], data, equation.outvars[0].aval, origin)]
-        key = (op, data, *operands)
-        results = self._built.get(key)
-        if results is None:
-            results = self._built[key] = self._build(op, data, equation, tuple(operands), origin)
-        return results
+        return self._build(op, Params(params, data), equation, tuple(operands), origin)
 
     def _rare(self, equation, operands, origin) -> list[Node]:
         name = late(equation.primitive) or ""
@@ -253,8 +268,8 @@ class Evaluator:
         self._handlers[equation.primitive] = handler
         return handler(equation, operands, origin, [True] * len(equation.outvars))
 
-    def _build(self, op, data, equation, operands, origin) -> list[Node]:
-        params, outvars = equation.params, equation.outvars
+    def _build(self, op, params: Params, equation, operands, origin) -> list[Node]:
+        data, outvars = params.token, equation.outvars
         if len(outvars) == 1:
             aval = outvars[0].aval
             return [self.graph.build(op, data, params, operands, aval.shape, aval.dtype, origin)]
@@ -308,109 +323,31 @@ class Evaluator:
         consts = operands[start : start + lengths.solve]
         return self.closed(jaxprs.solve, [*consts, *operands[sum(lengths) :]], origin, used)
 
-    def _carries(self, loop: loops.Loop, inits: Sequence[Node]) -> list[Node]:
-        """A variable for each carry, named by initial value, so that a twin's loop finds the terms of the first one."""
-        alike: collections.Counter[bytes] = collections.Counter()
-        carries = []
-        for init in inits:
-            alike[init.digest] += 1
-            identity = (self._nesting, init.digest, alike[init.digest])
-            carries.append(loops.variable(self.graph, "carry", loop.depth, identity, init))
-        return carries
 
-    def _enter(self) -> int:
-        self._nesting += 1
-        return len(self.early.pending) if self.early is not None else 0
+@dataclasses.dataclass(eq=False, slots=True)
+class Operation:
+    """A quick primitive with its parameters; without them where each equation that has them is looked at anew."""
 
-    def _leave(self, start: int, carries: Sequence[Node], values: Sequence[Node]) -> None:
-        self._nesting -= 1
-        if self.early is not None:
-            self.early.settle(self.graph, start, carries, values)
-
-    def _scan(self, equation, operands, origin, used) -> list[Node]:
-        params = _only(equation.params, ("reverse", "length", "jaxpr", "num_consts", "num_carry", "unroll", "linear",
-                                         "_split_transpose"))  # fmt: skip
-        self.facts.at = origin
-        self.facts.scan(params)
-        graph, num_consts, num_carry = self.graph, params["num_consts"], params["num_carry"]
-        consts, inits, arrays = _split(operands, num_consts, num_carry)
-        if 0 < params["length"] <= self.unroll:
-            return unrolled.run(self, params, consts, inits, arrays, origin)
-        cells = effects.touched(self, equation, operands)
-        inits += [cell.value for cell in cells]
-        loop = loops.Loop(loops.depth_of([*effects.contents(operands), *inits]), params["length"], params["reverse"])
-        carries = self._carries(loop, inits)
-        _put(cells, carries[num_carry:])
-        rows = [loops.slice_at(graph, loop.depth, array, origin) for array in arrays]
-        keep = [True] * num_carry + used[num_carry:]
-        start = self._enter()
-        outs = self.closed(params["jaxpr"], [*consts, *carries[:num_carry], *rows], origin, keep)
-        nexts = outs[:num_carry] + [cell.value for cell in cells]
-        ran = counted.run(graph, loop, inits, carries, nexts, outs[num_carry:], origin)
-        self._leave(start, carries, ran.values)
-        _put(cells, ran.finals[num_carry:])
-        return ran.finals[:num_carry] + [loops.stack(graph, loop, term, origin) for term in ran.extras]
-
-    def _while(self, equation, operands, origin, used) -> list[Node]:
-        del used
-        params = _only(equation.params, ("cond_nconsts", "cond_jaxpr", "body_nconsts", "body_jaxpr"))
-        graph = self.graph
-        cond_consts, body_consts, inits = _split(operands, params["cond_nconsts"], params["body_nconsts"])
-        cells, num_carry = effects.touched(self, equation, operands), len(inits)
-        inits += [cell.value for cell in cells]
-        loop = loops.Loop(loops.depth_of([*effects.contents(operands), *inits]), None, False)
-        carries = self._carries(loop, inits)
-        _put(cells, carries[num_carry:])
-        start = self._enter()
-        outs = self.closed(params["body_jaxpr"], [*body_consts, *carries[:num_carry]], origin)
-        outs += [cell.value for cell in cells]
-        _put(cells, carries[num_carry:])
-        condition = self.closed(params["cond_jaxpr"], [*cond_consts, *carries[:num_carry]], origin)
-        if any(cell.value is not carry for cell, carry in zip(cells, carries[num_carry:], strict=True)):
-            raise Unmodelled("the condition of a while loop has side effects")
-        ran = counted.run_while(graph, loop, inits, carries, outs, condition[0], origin)
-        self._leave(start, carries, ran.values)
-        _put(cells, ran.finals[num_carry:])
-        return ran.finals[:num_carry]
-
-    def _cond(self, equation, operands, origin, used) -> list[Node]:
-        params = _only(equation.params, ("branches", "branches_platforms"))
-        index, *rest = operands
-        if params.get("branches_platforms") is not None and index.op != "platform_index":
-            raise Unmodelled("a choice by platform whose index is computed")
-        cells = effects.touched(self, equation, operands)
-        before, branches = [cell.value for cell in cells], []
-        for branch in params["branches"]:
-            _put(cells, before)
-            outs = self.closed(branch, rest, origin, used)
-            branches.append([*outs, *(cell.value for cell in cells)])
-        chosen = [_choose(self.graph, index, list(options), origin) for options in zip(*branches, strict=True)]
-        _put(cells, chosen[len(equation.outvars) :])
-        return chosen[: len(equation.outvars)]
+    op: str
+    params: Params | None
 
 
-def _put(cells: Sequence[Cell], values: Iterable[Node]) -> None:
-    for cell, value in zip(cells, values, strict=True):
-        cell.value = value
+@functools.lru_cache(maxsize=4096)
+def _known(names, values, types, ignored) -> Params | None:
+    """Parameters that say nothing but what is computed: what is placed is counted, what is unknown stays so.
+
+    `types` tells those apart that are equal and have other digests, as True and 1.
+    """
+    del types
+    params = dict(zip(names, values, strict=True))
+    try:
+        return None if execution.places(params) else Params(params, params_token(params, ignored))
+    except Unmodelled:
+        return None
 
 
 def _aval(var) -> tuple[tuple[int, ...], typing.Any]:
     return var.aval.shape, var.aval.dtype
-
-
-def _only(params, names: Iterable[str]):
-    unknown = set(params) - set(names)
-    if unknown:
-        raise Unmodelled(f"the parameter {sorted(unknown)[0]} is not known to the prover")
-    return params
-
-
-def _split(operands, *sizes: int) -> list[list[Node]]:
-    parts, start = [], 0
-    for size in sizes:
-        parts.append(operands[start : start + size])
-        start += size
-    return [*parts, operands[start:]]
 
 
 def _live(jaxpr, used) -> tuple[set[typing.Any], list[typing.Any]]:
@@ -421,18 +358,8 @@ def _live(jaxpr, used) -> tuple[set[typing.Any], list[typing.Any]]:
     for equation in reversed(jaxpr.eqns):
         if equation.effects or not needed.isdisjoint(equation.outvars):
             live.append(equation)
-            needed.update([var for var in equation.invars if type(var) is not Literal])
+            for var in equation.invars:
+                if type(var) is not Literal:
+                    needed.add(var)
     live.reverse()
     return needed, live
-
-
-def _choose(graph: Graph, index: Node, options: list[Node], origin) -> Node:
-    """One output of a conditional. Branches that agree need no choice."""
-    first = options[0]
-    if all(option is first for option in options):
-        return first
-    return graph.raw("cond", b"", {}, (index, *options), first.shape, first.dtype, origin)
-
-
-def _rebuild_cond(graph: Graph, node: Node, operands: tuple[Node, ...]) -> Node:
-    return _choose(graph, operands[0], list(operands[1:]), node.origin)

@@ -151,6 +151,16 @@ def array_token(value: typing.Any) -> bytes:
     return dtype_token(array.dtype) + _sequence(array.shape) + digest(np.ascontiguousarray(array).tobytes())
 
 
+class Params(dict[str, typing.Any]):
+    """Parameters that are never changed, with what `params_token` says of them: rules pass them on many times."""
+
+    __slots__ = ("token",)
+
+    def __init__(self, params: typing.Mapping[str, typing.Any], data: bytes):
+        super().__init__(params)
+        self.token = data
+
+
 def params_token(params: typing.Mapping[str, typing.Any], ignored: frozenset[str] = frozenset()) -> bytes:
     """All parameters by name, but those that a per-primitive table gives a reason to ignore."""
     if not params:

@@ -6,6 +6,8 @@ depth of their loop, so that an inner loop never captures an outer variable; see
 """
 
 import dataclasses
+import functools
+import operator
 import typing
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from hashlib import blake2b
@@ -14,6 +16,9 @@ from .params import dtype_token
 
 Variable = tuple[str, int, typing.Any]  # kind ("index", "carry", "self"), depth, identity
 _CLOSED: frozenset[Variable] = frozenset()
+_EMPTY = blake2b(digest_size=16)
+_FEW = 3  # operands by whose operations rules are kept ready; there are too many ways to concatenate a hundred
+_digest = operator.attrgetter("digest")
 
 
 class Node:
@@ -36,9 +41,12 @@ class Node:
         return f"Node({self.op}, {self.dtype}{list(self.shape)})"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(eq=False, slots=True)
 class Origin:
-    """Where an operation was written: its equation, the call it was inlined from, and its place in program order."""
+    """Where an operation was written: its equation, the call it was inlined from, and its place in program order.
+
+    One is made for nearly every equation, so it is not frozen, which would double what that costs; nothing changes it.
+    """
 
     equation: typing.Any
     caller: "Origin | None"
@@ -48,17 +56,37 @@ class Origin:
 Rebuild = Callable[["Graph", Node, tuple[Node, ...]], Node]
 
 
-class Graph:
-    """All terms of one program. `rules` maps an operation to the rewrites tried when one is built."""
+class Table:
+    """The rewrites tried when an operation is built, in order."""
 
     def __init__(self, rules: Mapping[str, Sequence[typing.Any]]):
+        self.rules = rules
+        self._known: dict[tuple[str, ...], tuple[typing.Any, ...]] = {}
+
+    def of(self, op: str, operands: Sequence[Node]) -> Sequence[typing.Any]:
+        """The rules that may say something: without those that read operations of which no operand is one."""
+        if len(operands) > _FEW:
+            return self.rules.get(op, ())
+        kinds = (op, *[operand.op for operand in operands])
+        found = self._known.get(kinds)
+        if found is None:
+            rules = self.rules.get(op, ())
+            found = tuple(rule for rule in rules if not rule.reads or not rule.reads.isdisjoint(kinds[1:]))
+            self._known[kinds] = found
+        return found
+
+
+class Graph:
+    """All terms of one program, built by the rewrites of a table."""
+
+    def __init__(self, rules: Table):
         self.nodes: dict[bytes, Node] = {}
         self.rules = rules
         self.rules_used: set[str] = set()
         self.rebuilders: dict[str, Rebuild] = {}
         self.solved: dict[tuple[typing.Any, ...], typing.Any] = {}  # systems of recurrences, see `loops`
+        self.repeated: dict[tuple[Node, tuple[int, ...]], Node] = {}  # scalar operands, see `rules.elementwise`
         self.written: dict[bytes, list[Origin]] | None = None  # every place of a term; kept for explanations only
-        self._avals: dict[tuple[typing.Any, typing.Any], bytes] = {}
         self._counter = 0
 
     def fresh(self) -> int:
@@ -68,7 +96,7 @@ class Graph:
 
     def build(self, op, token, attrs, operands, shape, dtype, origin) -> Node:
         """The canonical node for this operation: rewritten if a rule applies, shared if it exists."""
-        for rule in self.rules.get(op, ()):
+        for rule in self.rules.of(op, operands):
             found = rule.apply(self, op, attrs, operands, shape, dtype, origin)
             if found is not None:
                 self.rules_used.add(rule.name)
@@ -77,9 +105,10 @@ class Graph:
 
     def raw(self, op, token, attrs, operands, shape, dtype, origin, free=None) -> Node:
         """The node as given, without rewriting. `free` overrides the union of the operands' variables (binders)."""
-        aval = self._avals.get((shape, dtype)) or self._aval(shape, dtype)
-        head = b"%b%d|%d|%b%b" % (op.encode(), len(token), len(operands), token, aval)
-        digest = blake2b(head + b"".join([operand.digest for operand in operands]), digest_size=16).digest()
+        head = b"%b%d|%d|%b%b" % (op.encode(), len(token), len(operands), token, _aval(shape, dtype))
+        hasher = _EMPTY.copy()  # cheaper than a new one
+        hasher.update(head + b"".join(map(_digest, operands)))
+        digest = hasher.digest()
         node = self.nodes.get(digest)
         if node is None:
             if free is None:
@@ -105,29 +134,32 @@ class Graph:
 
     def rewrite(self, roots: Sequence[Node], replace: Callable[[Node], Node | None]) -> list[Node]:
         """The roots with every node for which `replace` answers exchanged, the rest rebuilt from the leaves up."""
-        done: dict[bytes, Node] = {}
+        done: dict[Node, Node] = {}
         stack = list(roots)
         while stack:
             node = stack[-1]
-            if node.digest in done:
+            if node in done:
                 stack.pop()
                 continue
             answer = replace(node)
             if answer is None:
-                waiting = [operand for operand in node.operands if operand.digest not in done]
-                if waiting:
-                    stack.extend(waiting)
+                before = len(stack)
+                for operand in node.operands:
+                    if operand not in done:
+                        stack.append(operand)
+                if len(stack) > before:
                     continue
-                answer = self._rebuilt(node, tuple([done[operand.digest] for operand in node.operands]))
-            done[node.digest] = answer
+                answer = self._rebuilt(node, tuple([done[operand] for operand in node.operands]))
+            done[node] = answer
             stack.pop()
         if self.written is not None:
-            for digest, answer in done.items():
+            for node, answer in done.items():
+                digest = node.digest
                 if digest in self.written and digest != answer.digest:
                     places = self.written.setdefault(answer.digest, [])
                     held = {id(place) for place in places}  # terms rewritten there and back would double their places
                     places.extend(place for place in self.written[digest] if id(place) not in held)
-        return [done[root.digest] for root in roots]
+        return [done[root] for root in roots]
 
     def _rebuilt(self, node: Node, operands: tuple[Node, ...]) -> Node:
         if all(new is old for new, old in zip(operands, node.operands, strict=True)):
@@ -137,9 +169,10 @@ class Graph:
             return rebuild(self, node, operands)
         return self.build(node.op, node.token, node.attrs, operands, node.shape, node.dtype, node.origin)
 
-    def _aval(self, shape, dtype) -> bytes:
-        found = self._avals[(shape, dtype)] = dtype_token(dtype) + b"%r" % (tuple(int(size) for size in shape),)
-        return found
+
+@functools.lru_cache(maxsize=4096)
+def _aval(shape, dtype) -> bytes:
+    return dtype_token(dtype) + b"%r" % (tuple(int(size) for size in shape),)
 
 
 def free_variables(operands: Iterable[Node]) -> frozenset[Variable]:

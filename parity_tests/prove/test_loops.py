@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from harness import Kind, Program, prove
-from harness.prove.terms import Graph, Origin
+from harness.prove.terms import Graph, Origin, Table
 
 OPS = ("add", "sub", "mul", "xor", "first", "not")
 STARTS = ("x", "y", "one")
@@ -209,7 +209,7 @@ def test_inner_loops_keep_apart_from_outer_ones():
 
 def test_a_term_rewritten_there_and_back_keeps_its_places():
     """Nested loops are rewritten often, and places that doubled each time filled the memory."""
-    graph = Graph({})
+    graph = Graph(Table({}))
     x, y = (graph.leaf("input", name, (), np.dtype(np.float32), attrs=name) for name in (b"x", b"y"))
     terms = [graph.raw("sin", b"", {}, (node,), (), np.dtype(np.float32), None) for node in (x, y)]
     graph.written = {term.digest: [Origin(None, None, 0)] for term in terms}

@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
-from harness.prove import canonical, loops, primitives, rules
-from harness.prove.terms import Graph
+from harness.prove import canonical, control, loops, primitives, rules
+from harness.prove.terms import Graph, Table
 
 from . import loop_attack
 from .attack import Attack
@@ -15,17 +15,23 @@ Patch = pytest.MonkeyPatch
 
 
 def _commuting_subtraction(patch: Patch) -> None:
-    _more_rules(patch, "sub", rules.table(rules.Strength.EXACT)["add"][-1])
+    _more_rules(patch, "sub", rules.table(rules.Strength.EXACT).rules["add"][-1])
 
 
 def _more_rules(patch: Patch, op: str, *more) -> None:
     table = rules.table
-    patch.setattr(rules, "table", lambda allow: {**table(allow), op: (*more, *table(allow).get(op, ()))})
+
+    def longer(allow):
+        known = table(allow).rules
+        return Table({**known, op: (*more, *known.get(op, ()))})
+
+    patch.setattr(rules, "table", longer)
 
 
 def _dropped(*names: str):
     def plant(patch: Patch) -> None:
-        patch.setattr(canonical, "IGNORED", primitives.IGNORED | set(names))
+        for module in (canonical, rules.base):
+            patch.setattr(module, "IGNORED", primitives.IGNORED | set(names))
 
     return plant
 
@@ -99,7 +105,7 @@ def _quotient_left_out(rounds):
 
 
 def _choices_without_condition(patch: Patch) -> None:
-    patch.setattr(canonical, "_choose", lambda graph, index, options, origin: options[0])
+    patch.setattr(control, "_choose", lambda graph, index, options, origin: options[0])
 
 
 def _calls_by_name(patch: Patch) -> None:

@@ -3,6 +3,7 @@
 The default profile takes one dtype for each example, another for each; the nightly one takes all of them.
 """
 
+import collections
 import re
 
 import jax
@@ -12,12 +13,14 @@ import pytest
 from jax import lax
 
 from harness import Kind, Program, prove, settings
-from harness.prove import RULES, Strength
+from harness.prove import RULES, Strength, fingerprint
 from harness.prove.primitives import PURE
+from harness.prove.terms import Table
 
 from . import examples_of_moves, examples_of_numbers, examples_of_sums
 from .eager import Interpreter
 from .rule_example import Example
+from .specimens import SPECIMENS
 from .values import awkward, dtype_of, dtypes, near, ordinary, same_bits
 
 EXAMPLES = (*examples_of_moves.EXAMPLES, *examples_of_numbers.EXAMPLES, *examples_of_sums.EXAMPLES)
@@ -240,3 +243,18 @@ def test_a_constant_too_large_for_its_new_type_is_proved_equal_without_a_warning
 
     args = (jax.ShapeDtypeStruct((3,), jnp.float16),)
     assert prove(Program(large, args), Program(turned, args)).kind is Kind.PROVED
+
+
+@pytest.mark.parametrize("name", SPECIMENS)
+def test_a_rule_that_is_not_asked_would_have_said_nothing(name, monkeypatch):
+    fn, args = SPECIMENS[name]
+    quick = [fingerprint(Program(fn, args)) for _ in range(2)]
+    asked = collections.Counter()
+
+    def every(table, op, operands):
+        asked[op] += 1
+        return table.rules.get(op, ())
+
+    monkeypatch.setattr(Table, "of", every)
+    assert fingerprint(Program(fn, args)) == quick[0] == quick[1]
+    assert asked

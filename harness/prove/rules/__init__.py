@@ -6,6 +6,7 @@ The first rule that answers wins; its result was itself built through the rules,
 import functools
 
 from ..primitives import COMMUTATIVE
+from ..terms import Table
 from . import elementwise, numbers, shapes, sums
 from .base import STRENGTHS, Rule, Strength, params
 from .moves import broadcast, concatenate, constant, cut, iota, reshape, uniform
@@ -16,9 +17,12 @@ __all__ = ["READS_BITS", "RULES", "STRENGTHS", "Rule", "Strength", "broadcast", 
            "cut", "iota", "params", "refuse_computed_floats", "reshape", "table", "uniform"]  # fmt: skip
 
 
-def _rule(name, ops, argument, apply, strength=Strength.EXACT) -> Rule:
-    return Rule(name, frozenset(ops.split() if isinstance(ops, str) else ops), strength, argument, apply)
+def _rule(name, ops, argument, apply, strength=Strength.EXACT, reads="") -> Rule:
+    ops = frozenset(ops.split() if isinstance(ops, str) else ops)
+    return Rule(name, ops, strength, argument, apply, frozenset(reads.split()))
 
+
+_UNIFORM = "constant broadcast_in_dim"  # what a term of one constant is
 
 RULES = (
     _rule("reshape family", "reshape squeeze",
@@ -48,9 +52,10 @@ RULES = (
           "an operation that IEEE 754 or integer arithmetic defines for each element does not see them",
           elementwise.unit_axes),
     _rule("repeated alike", elementwise.DETERMINED,
-          "such an operation gives the same for every repetition", elementwise.repeated_alike),
+          "such an operation gives the same for every repetition", elementwise.repeated_alike,
+          reads="broadcast_in_dim"),
     _rule("pieces", elementwise.DETERMINED,
-          "such an operation acts on each piece of a concatenation", elementwise.pieces),
+          "such an operation acts on each piece of a concatenation", elementwise.pieces, reads="concatenate"),
     _rule("reduced axes", shapes.REDUCTIONS,
           "axes are reduced as a set; the reduction of one element is that element", shapes.reduced_axes),
     _rule("result type", "dot_general",
@@ -59,38 +64,45 @@ RULES = (
           "converting to the own dtype, or by way of one that holds every value, changes nothing",
           numbers.no_op_conversion),
     _rule("two's complement", "convert_element_type",
-          "integer addition, subtraction and multiplication do not see the sign", numbers.twos_complement),
+          "integer addition, subtraction and multiplication do not see the sign", numbers.twos_complement,
+          reads="add sub mul"),
     _rule("constant conversion", "convert_element_type",
-          "a number that both dtypes represent converts to itself, others to the nearest", numbers.constant_conversion),
+          "a number that both dtypes represent converts to itself, others to the nearest", numbers.constant_conversion,
+          reads="constant"),
     _rule("folding", numbers.FOLDED,
-          "arithmetic on constants away from infinities and subnormals is defined by IEEE 754", numbers.folding),
+          "arithmetic on constants away from infinities and subnormals is defined by IEEE 754", numbers.folding,
+          reads="constant"),
     _rule("own precision", "reduce_precision",
           "rounding to the exponent and mantissa bits of the own format changes nothing", numbers.own_precision),
     _rule("raw key", "random_wrap random_unwrap",
-          "a key of a generator and the numbers it is made of determine each other", shapes.raw_key),
+          "a key of a generator and the numbers it is made of determine each other", shapes.raw_key,
+          reads="random_wrap random_unwrap"),
     _rule("square", "square integer_pow",
           "the square of a real number is defined as the product with itself, the first power as itself",
           numbers.square),
     _rule("comparison turned", "gt ge", "a > b is b < a, with NaN too", numbers.comparison),
-    _rule("double negation", "neg not", "changing a sign or every bit twice changes nothing", numbers.negation),
+    _rule("double negation", "neg not", "changing a sign or every bit twice changes nothing", numbers.negation,
+          reads="neg not"),
     _rule("integer with nothing", "add sub mul div",
-          "an integer plus zero or times one is itself", numbers.neutral_integer),
+          "an integer plus zero or times one is itself", numbers.neutral_integer, reads=_UNIFORM),
     _rule("sum with a negative", "add sub",
-          "a difference is defined as the sum with the negative", numbers.sign_of_a_term),
+          "a difference is defined as the sum with the negative", numbers.sign_of_a_term, reads=_UNIFORM + " neg"),
     _rule("product with a negative", "mul div",
-          "the sign of a product is the product of the signs, and rounding is symmetric", numbers.sign_of_a_factor),
+          "the sign of a product is the product of the signs, and rounding is symmetric", numbers.sign_of_a_factor,
+          reads=_UNIFORM + " neg"),
     _rule("power of two", "div",
-          "dividing by a power of two and multiplying by its inverse round the same number", numbers.power_of_two),
+          "dividing by a power of two and multiplying by its inverse round the same number", numbers.power_of_two,
+          reads=_UNIFORM + " reshape"),
     _rule("settled choice", "select_n", "a constant condition chooses; equal cases leave no choice; a negated condition"
           " turns the cases; a choice of one or zero is the condition", numbers.choice),
     _rule("clamp", "clamp", "clamping is defined as the minimum of a maximum", numbers.clamp),
     _rule("number with nothing", "add sub mul div",
           "x + 0 and x * 1 are x, but for x = -0 and for subnormals, which the processor may take for zero",
-          numbers.neutral_number, Strength.SIGNED_ZERO),
+          numbers.neutral_number, Strength.SIGNED_ZERO, _UNIFORM),
     _rule("bound at infinity", "max min", "no number lies beyond infinity; the processor may take subnormals for zero",
-          numbers.bound_at_infinity, Strength.SIGNED_ZERO),
+          numbers.bound_at_infinity, Strength.SIGNED_ZERO, _UNIFORM),
     _rule("sum of pieces", "reduce_sum",
-          "real addition is associative", sums.sum_of_pieces, Strength.REASSOCIATING),
+          "real addition is associative", sums.sum_of_pieces, Strength.REASSOCIATING, "concatenate"),
     _rule("sum of sums", "reduce_sum",
           "real addition is associative and commutative", sums.sum_of_sums, Strength.REASSOCIATING),
     _rule("sum in any order", "add", "real addition is associative", sums.any_order, Strength.REASSOCIATING),
@@ -103,7 +115,8 @@ RULES = (
 
 
 @functools.cache
-def table(allow: Strength) -> dict[str, tuple[Rule, ...]]:
+def table(allow: Strength) -> Table:
     """The rules up to a class, by the operation they apply to."""
     active = [rule for rule in RULES if rule.strength <= allow]
-    return {op: tuple(rule for rule in active if op in rule.ops) for op in frozenset().union(*(r.ops for r in active))}
+    ops = frozenset().union(*(rule.ops for rule in active))
+    return Table({op: tuple(rule for rule in active if op in rule.ops) for op in ops})

@@ -28,18 +28,20 @@ def repeated_operand(graph, op, attrs, operands, shape, dtype, origin):
             break
     else:
         return None
-    wide = tuple([_repeated(graph, operand, shape, origin) for operand in operands])
+    wide = tuple([x if x.shape == shape else _repeated(graph, x, shape, origin) for x in operands])
     return graph.build(op, params(attrs), attrs, wide, shape, dtype, origin)
 
 
 def _repeated(graph, node: Node, shape: moves.Shape, origin) -> Node:
-    if node.shape == shape:
-        return node
-    if node.shape and (
-        len(node.shape) != len(shape) or any(a not in (1, b) for a, b in zip(node.shape, shape, strict=True))
-    ):
-        raise Unmodelled("operands of these shapes")
-    return moves.broadcast(graph, node, shape, tuple(range(len(node.shape))), origin)
+    found = graph.repeated.get((node, shape))
+    if found is None:
+        if node.shape and (
+            len(node.shape) != len(shape) or any(a not in (1, b) for a, b in zip(node.shape, shape, strict=True))
+        ):
+            raise Unmodelled("operands of these shapes")
+        found = moves.broadcast(graph, node, shape, tuple(range(len(node.shape))), origin)
+        graph.repeated[(node, shape)] = found
+    return found
 
 
 def unit_axes(graph, op, attrs, operands, shape, dtype, origin):

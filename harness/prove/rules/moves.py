@@ -5,6 +5,7 @@ order: axes of size 1 are dropped from within and put back by a reshape outermos
 into a repetition or a concatenation, neighbouring slices of one term are joined. None of them computes anything.
 """
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -50,6 +51,7 @@ def uniform(node: Node) -> np.ndarray | None:
     return node.attrs if node.op == "constant" and not node.shape and isinstance(node.attrs, np.ndarray) else None
 
 
+@functools.lru_cache(maxsize=4096)
 def squeezed(shape: Shape) -> Shape:
     """The sizes other than 1."""
     return tuple([size for size in shape if size != 1])

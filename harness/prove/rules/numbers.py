@@ -4,19 +4,28 @@ A processor may take subnormal numbers for zero. A rule that drops an arithmetic
 them, is therefore not exact; one that drops a conversion or a change of sign, which would not have, is.
 """
 
+import functools
 import math
 
 import numpy as np
 
+from ..params import Params
 from ..terms import Node
 from . import moves
-from .base import UNUSUAL, build, format_of, is_complex, params
+from .base import UNUSUAL, build, format_of, is_complex, made, params
+
+_PRODUCT = made({"out_dtype": None})
 
 
 def convert(graph, node: Node, dtype, origin) -> Node:
     """`node` as another dtype, through the rules."""
-    attrs = {"new_dtype": dtype}
-    return graph.build("convert_element_type", params(attrs), attrs, (node,), node.shape, dtype, origin)
+    attrs = _conversion(dtype)
+    return graph.build("convert_element_type", attrs.token, attrs, (node,), node.shape, dtype, origin)
+
+
+@functools.cache
+def _conversion(dtype) -> Params:
+    return made({"new_dtype": dtype})
 
 
 def embeds(small, large) -> bool:
@@ -28,13 +37,13 @@ def embeds(small, large) -> bool:
         return a.digits <= b.digits and (b.signed or not a.signed)
     if a.kind != "float":
         return a.digits <= b.digits and a.bits <= b.high
-    if b.kind != "float" or "fnuz" in large.name:
+    if b.kind != "float" or "fnuz" in b.name:
         return False
     return a.digits <= b.digits and a.low - a.digits >= b.low - b.digits and a.high <= b.high and _has_infinity(large)
 
 
 def _has_infinity(dtype) -> bool:
-    return dtype.name in ("float16", "bfloat16", "float32", "float64")
+    return format_of(dtype).name in ("float16", "bfloat16", "float32", "float64")
 
 
 def _comes_back(inner, outer) -> bool:
@@ -122,7 +131,7 @@ def converted(array: np.ndarray, dtype) -> np.ndarray | None:
         rounded = np.asarray(array).astype(np.float32).astype(dtype)
     if float(rounded) == number and _is_plain(number, new):
         return rounded
-    narrows = array.dtype == np.float32 and dtype.name in ("float16", "bfloat16")
+    narrows = array.dtype == np.float32 and new.name in ("float16", "bfloat16")
     return rounded if narrows and math.isfinite(float(rounded)) and _is_plain(float(rounded), new) else None
 
 
@@ -153,7 +162,7 @@ def folding(graph, op, attrs, operands, shape, dtype, origin):
         return None
     ((kind, form),) = forms.items()
     whole = form.kind == "int" and kind.kind in "iu" and op != "div"
-    if not whole and kind.name not in _FOLDED_DTYPES:
+    if not whole and form.name not in _FOLDED_DTYPES:
         return None
     with np.errstate(all="ignore"):
         value = np.asarray(_FOLDED[op](*[operand.attrs for operand in operands]))
@@ -178,7 +187,7 @@ _OWN_FORMAT = {"float32": (8, 23), "bfloat16": (8, 7), "float16": (5, 10)}
 def own_precision(graph, op, attrs, operands, shape, dtype, origin):
     """Rounding to the bits that the dtype has."""
     del graph, op, shape, origin
-    own = _OWN_FORMAT.get(str(dtype))
+    own = _OWN_FORMAT.get(format_of(dtype).name)
     return operands[0] if (attrs["exponent_bits"], attrs["mantissa_bits"]) == own else None
 
 
@@ -189,7 +198,7 @@ def square(graph, op, attrs, operands, shape, dtype, origin):
         return operands[0]
     if (op == "integer_pow" and attrs["y"] != 2) or is_complex(dtype):
         return None
-    return build(graph, "mul", (operands[0], operands[0]), operands[0], origin, {"out_dtype": None})
+    return build(graph, "mul", (operands[0], operands[0]), operands[0], origin, _PRODUCT)
 
 
 def commutativity(graph, op, attrs, operands, shape, dtype, origin):
@@ -229,7 +238,7 @@ def _opposite(graph, node: Node, origin) -> Node | None:
     if form.kind == "int":
         if node.dtype.kind != "i" or not -(2**form.digits) < int(value) < 0:
             return None
-    elif not math.copysign(1, float(value)) < 0 or math.isnan(float(value)) or "fnuz" in node.dtype.name:
+    elif not math.copysign(1, float(value)) < 0 or math.isnan(float(value)) or "fnuz" in form.name:
         return None
     return moves.broadcast(graph, moves.constant(graph, -value, origin), node.shape, (), origin)
 
@@ -238,7 +247,7 @@ def sign_of_a_term(graph, op, attrs, operands, shape, dtype, origin):
     """A sum with a negative is a difference, a difference of a negative a sum."""
     del attrs, shape
     left, right = operands
-    if dtype.name in UNUSUAL:
+    if format_of(dtype).name in UNUSUAL:
         return None
     other = _opposite(graph, right, origin)
     if other is not None:
@@ -269,16 +278,16 @@ def sign_of_a_factor(graph, op, attrs, operands, shape, dtype, origin):
 def power_of_two(graph, op, attrs, operands, shape, dtype, origin):
     """Dividing by a power of two is multiplying by its inverse."""
     del op, attrs, shape
-    value = moves.uniform(operands[1])
-    if value is None or str(dtype) not in _OWN_FORMAT or not math.isfinite(float(value)) or float(value) == 0:
+    value, form = moves.uniform(operands[1]), format_of(dtype)
+    if value is None or form.name not in _OWN_FORMAT or not math.isfinite(float(value)) or float(value) == 0:
         return None
-    form, (mantissa, _) = format_of(dtype), math.frexp(float(value))
+    mantissa, _ = math.frexp(float(value))
     inverse = 1 / float(value)
     if abs(mantissa) != 0.5 or not form.tiny <= abs(inverse) < 2.0 ** (form.high - 1) or abs(float(value)) < form.tiny:
         return None
     scale = moves.constant(graph, np.asarray(inverse).astype(dtype), origin)
     scale = moves.broadcast(graph, scale, operands[1].shape, (), origin)
-    return build(graph, "mul", (operands[0], scale), operands[0], origin, {"out_dtype": None})
+    return build(graph, "mul", (operands[0], scale), operands[0], origin, _PRODUCT)
 
 
 _NEUTRAL = {"add": (0, False), "sub": (0, True), "mul": (1, False), "div": (1, True)}
