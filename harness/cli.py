@@ -201,6 +201,9 @@ def prove(
     rename_a: NamesOption = None,
     rename_b: NamesOption = None,
     allow: AllowOption = "exact",
+    unroll: typing.Annotated[
+        int, typer.Option(metavar="N", min=0, help="Take scans of at most N rounds for copies of their body.")
+    ] = 0,
     as_json: typing.Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
 ) -> None:
     """Decide from the traces alone whether two programs denote the same function. Nothing is compiled or run.
@@ -223,7 +226,7 @@ def prove(
 
     first = importing.Words(a, "a", args, rename_a)
     second = importing.Words(b, "b", args if args_b is None else args_b, rename_b)
-    answer = importing.prove(first, second, allow=allow)
+    answer = importing.prove(first, second, allow=allow, unroll=unroll)
     verdict = answer.verdict
     for note in answer.notes:
         typer.echo(note, err=as_json)

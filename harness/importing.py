@@ -47,8 +47,8 @@ class Answer:
     notes: tuple[str, ...] = ()
 
 
-def prove(a: Words, b: Words, *, allow: str = "exact") -> Answer:
-    """The verdict about what two sides' words mean.
+def prove(a: Words, b: Words, *, allow: str = "exact", unroll: int = 0) -> Answer:
+    """The verdict about what two sides' words mean. `allow` and `unroll` are those of the prover.
 
     Raises:
         TargetError: the words lead to no program.
@@ -63,7 +63,7 @@ def prove(a: Words, b: Words, *, allow: str = "exact") -> Answer:
             side.program.trace()
         side.check_names()
     notes = tuple(side.note for side in sides if side.note)
-    return Answer(decide(*(side.program for side in sides), allow=allow), notes)
+    return Answer(decide(*(side.program for side in sides), allow=allow, unroll=unroll), notes)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,6 +25,10 @@ STEPS = """
     def shorter(x, y): return other(x, y)[:2]
     def left(x, y, z): return (x + y) + z
     def right(x, y, z): return x + (y + z)
+    def in_python(x):
+        for _ in range(3): x = jnp.sin(x)
+        return x
+    def in_a_scan(x): return jax.lax.scan(lambda x, _: (jnp.sin(x), None), x, None, length=3)[0]
     def inputs(): return jnp.ones(3), jnp.ones(3)
     def annotated(x: Float[Array, "4 8"], rows: Int[Array, "n=3"], epsilon=1e-5): return x[rows] + epsilon
     def annotated_too(x: Float[Array, "4 8"], rows: Int[Array, "3"]): return 1e-5 + x[rows]
@@ -203,3 +207,8 @@ def test_a_module_that_ends_the_process_proves_nothing(tmp_path, monkeypatch, ca
     (tmp_path / "script.py").write_text("print('done')\nraise SystemExit(0)\n")
     assert cli.main(["prove", "script.py:f", "script.py:g"]) == 2
     assert "SystemExit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("rounds", "code"), [("3", 0), ("2", 3), ("-1", 2)], ids=["enough", "too few", "no number"])
+def test_scans_of_so_many_rounds_are_copies_of_their_body(rounds, code, steps):
+    assert proves("in_python", "in_a_scan", "--args", "f32[4]", "--unroll", rounds) == code
