@@ -23,6 +23,7 @@ from .gate import Gate, run_gate, settle_platform, shown
 from .goldens.commands import app as goldens_app
 from .report.exits import Exit, exit_code
 from .report.record import Record, from_verdict
+from .verdict import STRENGTHS
 
 EXIT_CODES = (
     "Exit codes: 0 parity, 1 divergence, 2 usage or configuration, 3 undecided (or nothing was compared), "
@@ -30,7 +31,6 @@ EXIT_CODES = (
 )
 # A ValueError of these is a fault in our code, not a sentence that was written for a user.
 LIBRARIES = frozenset({"jax", "jaxlib", "numpy", "flax", "optax", "orbax", "etils", "hypothesis", "rich", "typer"})
-ALLOWED = ("exact", "modulo signed zero", "reassociating")
 # typer keeps the base of its usage errors to itself; what is used of it here is what the derived class has.
 USAGE_ERROR = typing.cast(type[typer.BadParameter], typer.BadParameter.__mro__[1])
 
@@ -114,6 +114,7 @@ def gate(
         str | None,
         typer.Option(metavar="NAME", help="Run the general suite over this subject: a name or module:object."),
     ] = None,
+    allow: AllowOption = "exact",
 ) -> None:
     """Compare everything, print the table and the certificate, and answer with the exit code.
 
@@ -132,7 +133,8 @@ def gate(
         raise UsageError(f"--profile {profile}: must be pr, dev or nightly.")
     if workers != "auto" and not workers.isdigit():
         raise UsageError(f"-n {workers}: must be a number of processes, or auto.")
-    options = Gate(profile, read_time(budget), only, workers, seed, report, memo, subject)
+    _allowed(allow)
+    options = Gate(profile, read_time(budget), only, workers, seed, report, memo, subject, allow)
     raise typer.Exit(run_gate(options, Console()))
 
 
@@ -235,8 +237,8 @@ def prove(
 
 
 def _allowed(allow: str) -> None:
-    if allow not in ALLOWED:
-        raise UsageError(f"--allow {allow}: must be one of {', '.join(ALLOWED)}.")
+    if allow not in STRENGTHS:
+        raise UsageError(f"--allow {allow}: must be one of {', '.join(STRENGTHS)}.")
 
 
 class UsageError(ValueError):

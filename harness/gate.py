@@ -39,7 +39,10 @@ class GateError(ValueError):
 
 @dataclasses.dataclass(frozen=True)
 class Gate:
-    """What to run. `budget` is in seconds, `workers` a number or `auto`; `subject` runs the general suite over it."""
+    """What to run. `budget` is in seconds, `workers` a number or `auto`; `subject` runs the general suite over it.
+
+    `allow` is the weakest class of rewrites by which a proof counts.
+    """
 
     profile: str = "pr"
     budget: float | None = None
@@ -49,6 +52,7 @@ class Gate:
     report: pathlib.Path | None = None
     memo: bool = True
     subject: str | None = None
+    allow: str = "exact"
 
 
 def run_gate(gate: Gate, console: Console) -> Exit:
@@ -94,6 +98,7 @@ def command(gate: Gate, directory: pathlib.Path) -> list[str]:
     words += ["--dist", "worksteal"] if gate.workers != "0" else []
     words += ["--parity-only", gate.only] if gate.only else []
     words += ["--parity-seed", str(gate.seed)] if gate.seed is not None else []
+    words += ["--parity-allow", gate.allow]
     words += ["--parity-memo"] if gate.memo and gate.profile != "nightly" else []
     # Else pytest takes the report's directory for an argument and looks for its root there.
     words += ["--rootdir", os.getcwd()]

@@ -23,6 +23,7 @@ from .report.devices import MARKERS, accelerator_name, asked_marks, lowering_pla
 from .report.recorder import DEFAULT_BUDGET, Recorder
 from .report.stream import Outcome, Run, Stream, merge, prune
 from .report.views import write_views
+from .verdict import STRENGTHS
 
 PROFILES = ("pr", "nightly", "dev")
 KEPT_RUNS = 10
@@ -63,6 +64,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--parity-update", action="store_true", help="rewrite the goldens that tests compare with, and fail those tests"
     )
     add("--parity-only", metavar="PATTERN", help="run only tests whose id contains the text or matches the glob")
+    add("--parity-allow", choices=STRENGTHS, default=STRENGTHS[0], help="weakest rewrites by which a proof counts")
     add("--parity-seed", type=int, metavar="N", help="seed of random cases (default: 0, at night a fresh one, printed)")
     dry = "lower accelerator cases for their platform instead of running them (automatic where none is there)"
     add("--parity-dry-run", action="store_true", help=dry)
@@ -91,7 +93,7 @@ def pytest_configure(config: pytest.Config) -> None:
     stream = Stream(directory, worker or "main", eager=option.parity_eager)
     recorder = Recorder(
         stream, option.parity_profile, option.parity_seed, option.parity_budget, option.parity_started,
-        config.rootpath / option.parity_goldens, option.parity_update,
+        config.rootpath / option.parity_goldens, option.parity_update, allow=option.parity_allow,
     )  # fmt: skip
     dry_run = option.parity_dry_run or bool(asked_marks(option.markexpr))
     config.stash[SESSION] = Session(stream, recorder, directory, worker, dry_run)
@@ -267,7 +269,7 @@ class Controller:
 
 
 def _digest(config: pytest.Config, session: Session) -> str:
-    settings = {name: getattr(session.recorder, name) for name in ("profile", "seed", "budget")}
+    settings = {name: getattr(session.recorder, name) for name in ("profile", "seed", "budget", "allow")}
     return memos.digest_of(config.rootpath, settings, report=session.directory)
 
 

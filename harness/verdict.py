@@ -95,6 +95,9 @@ class Certificate:
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
+STRENGTHS = ("exact", "modulo signed zero", "reassociating")  # strongest first
+
+
 @dataclasses.dataclass(frozen=True)
 class Verdict:
     """The answer about two programs. Truthy exactly when it is proved, bitwise or close.

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import pytest
 
-from ..verdict import Kind
+from ..verdict import STRENGTHS, Kind
 from .record import CONTROL, NOTHING, Record, from_verdict
 from .stream import Stream
 
@@ -22,6 +22,7 @@ class Recorder:
 
     `profile` is `pr`, `dev` or `nightly`; `seed` is the run's; `budget` and `started` are in seconds; `goldens` is
     the directory of goldens and `update` says that they are to be rewritten (which fails the test all the same).
+    `allow` is the weakest class of rewrites by which a proof counts.
     """
 
     stream: Stream
@@ -32,12 +33,13 @@ class Recorder:
     goldens: pathlib.Path = pathlib.Path("goldens")
     update: bool = False
     nodeid: str = ""
+    allow: str = STRENGTHS[0]
     records: list[Record] = dataclasses.field(default_factory=list)
     marked: float = dataclasses.field(default_factory=time.perf_counter)
 
     def record(self, record: Record) -> Record:
         """Writes a record as it is. It does not fail the test, but the gate's exit code heeds it."""
-        kept = dataclasses.replace(record, nodeid=record.nodeid or self.nodeid)
+        kept = dataclasses.replace(counted(record, self.allow), nodeid=record.nodeid or self.nodeid)
         self.records.append(kept)
         self.stream.write("record", **kept.to_json())
         self.marked = time.perf_counter()
@@ -154,6 +156,15 @@ class Recorder:
         values = {"seconds": self._seconds(), **extra}
         values["knobs"] = {str(key): str(value) for key, value in dict(values.get("knobs") or {}).items()}
         return self.record(from_verdict(verdict, case, observable, **values))
+
+
+def counted(record: Record, allow: str) -> Record:
+    """The record itself, or as undecided where its proof needed weaker rewrites than `allow`."""
+    needed = record.strength.partition(",")[0]
+    if not record.passed or needed not in STRENGTHS[STRENGTHS.index(allow) + 1 :]:
+        return record
+    words = f"the proof is {needed}, and no rewrites weaker than {allow} count; see --allow"
+    return dataclasses.replace(record, kind=Kind.UNDECIDED, cause=words, detail=words)
 
 
 def failures(records: Iterable[Record]) -> Iterator[tuple[str, list[Record]]]:

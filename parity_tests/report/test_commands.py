@@ -298,6 +298,36 @@ def test_the_gate_prints_table_and_certificate_and_answers_parity_then_divergenc
     assert gate(tmp_path).returncode == 1
 
 
+WEAKER = """
+import jax, jax.numpy as jnp, pytest
+from harness import Program, prove
+
+X = jax.ShapeDtypeStruct((4,), jnp.float32)
+
+@pytest.mark.gate
+def test_it(parity):
+    left, right = Program(lambda x, y, z: (x + y) + z, (X, X, X)), Program(lambda x, y, z: x + (y + z), (X, X, X))
+    parity.expect(prove(left, right, allow="reassociating"), case="sum", observable="logits")
+"""
+
+
+@pytest.mark.parametrize(
+    ("allowed", "code"), [("reassociating", 0), ("modulo signed zero", 3), ("exact", 3), (None, 3), ("all", 2)]
+)
+def test_a_gate_refuses_a_proof_by_weaker_rewrites_than_it_allows(allowed, code, tmp_path):
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_a.py").write_text(WEAKER)
+    done = gate(tmp_path, *(["--allow", allowed] if allowed else []))
+    assert done.returncode == code, done.stdout + done.stderr
+    assert code != 3 or "the proof is reassociating" in " ".join(done.stdout.split())
+
+
+def test_what_a_weaker_gate_let_pass_is_not_replayed_by_an_exact_one(tmp_path):
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    (tmp_path / "test_a.py").write_text(WEAKER)
+    assert [gate(tmp_path, "--allow", words).returncode for words in ("reassociating", "exact")] == [0, 3]
+
+
 def test_a_gate_that_runs_nothing_is_undecided_and_a_refusal_of_pytest_is_one_sentence(tmp_path):
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     (tmp_path / "test_a.py").write_text(GATE.format(kind="PROVED"))
