@@ -75,12 +75,15 @@ def run(attributes: dict[str, typing.Any], batch: Batch, *, seed: int) -> Run:
     return Run(_as_in_files(model, tensors), truth, float32, plain64, _as_in_files(model, gradients), gradients32)
 
 
-def nudged_errors(attributes: dict[str, typing.Any], batch: Batch, *, seed: int, times: int) -> dict[str, float]:
-    """The float32 gradients' largest error by tensor, over `times` models whose weights are all but those of `run`.
+def nudged_errors(
+    attributes: dict[str, typing.Any], batch: Batch, *, seed: int, times: int
+) -> tuple[float, dict[str, float]]:
+    """The largest float32 error of logits, and of each tensor's gradient, over `times` models like that of `run`.
 
-    Each is held to its own truth, so what differs are the roundings: more samples of one error.
+    Their weights are all but the same. Each is held to its own truth, so what differs are the roundings: more samples
+    of one error.
     """
-    model, found = _build(attributes), {}
+    model, found, of_logits = _build(attributes), {}, 0.0
     tensors = _redraw(model, np.random.default_rng(seed))
     for time in range(times):
         rng = np.random.default_rng([seed, time])
@@ -90,10 +93,11 @@ def nudged_errors(attributes: dict[str, typing.Any], batch: Batch, *, seed: int,
         }
         _assign(model, moved)
         gradients32 = _as_in_files(model, _gradients(model, batch))
-        gradients = _as_in_files(model, _in_float64(attributes, moved, batch)[1])
-        for name, value in gradients.items():
+        truth, gradients = _in_float64(attributes, moved, batch)
+        of_logits = max(of_logits, float(np.abs(_logits(model, batch) - truth).max()))
+        for name, value in _as_in_files(model, gradients).items():
             found[name] = max(found.get(name, 0.0), float(np.abs(gradients32[name] - value).max()))
-    return found
+    return of_logits, found
 
 
 def _in_float64(

@@ -28,7 +28,9 @@ def recorded(attributes: cases.Attributes, batch: cases.Batch, *, seed: int) -> 
     errors = {name: float(np.abs(run.gradients32[name] - truth).max()) for name, truth in run.gradients.items()}
     small = {name: truth.size for name, truth in run.gradients.items() if truth.size < ENOUGH}
     if small:
-        more = hugging_face.nudged_errors(attributes, batch, seed=seed, times=-(-ENOUGH // min(small.values())) - 1)
+        times = -(-ENOUGH // min(small.values())) - 1
+        of_logits, more = hugging_face.nudged_errors(attributes, batch, seed=seed, times=times)
+        error = max(error, of_logits)  # which one undecided token may hold
         errors |= {name: max(errors[name], more[name]) for name in small}
     gradients = {name: truth.astype(np.float32) for name, truth in run.gradients.items()}
     return Recording(attributes, batch, run.tensors, run.truth, error, gradients, errors), run
