@@ -14,9 +14,6 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parent
 ACCELERATOR_MARKS = ("tpu_only", "gpu_only", "tpu_backend")
 SIMULATED = "--xla_force_host_platform_device_count=8"
-# A tiny model runs for milliseconds and compiles for seconds: a fifth of that time is left without optimisation. The
-# nightly profile compiles as XLA does by itself.
-QUICK_COMPILE = ("--xla_backend_optimization_level=0", "--xla_cpu_use_fusion_emitters=false")
 
 
 def _asked_for_accelerator(config: pytest.Config) -> bool:
@@ -31,7 +28,9 @@ def pytest_configure(config: pytest.Config) -> None:
     flags = [SIMULATED]
     if not _asked_for_accelerator(config):
         os.environ["JAX_PLATFORMS"] = "cpu"
-        flags += () if os.environ.get("PARAFLAX_PROFILE") == "nightly" else QUICK_COMPILE
+        if os.environ.get("PARAFLAX_PROFILE") != "nightly":  # nights compile as XLA does by itself
+            os.environ.setdefault("PARAFLAX_COMPILE", "quick")
+            flags.append("--xla_backend_optimization_level=0")
     _add_xla_flags(flags)
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".paraflax" / "xla"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")

@@ -8,6 +8,10 @@ from harness.subjects.compact import SUBJECT
 
 # Thirteen layers; two stacks and a mixture: what costs most of them waits for the night.
 LONG = ["gemma3-scanned", "deepseek3-scanned"]
+# Each with a kind of cache or of reach of its own; by night all others as well.
+CACHES = [
+    "llama-scanned", "gemma2-scanned", "deepseek2-scanned", "llama4-scanned", "qwen3-next-scanned", "gemma4-scanned",
+]  # fmt: skip
 SHORT = [label for label in SUBJECT.deep_setups() if label not in LONG]
 
 

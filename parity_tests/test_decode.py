@@ -6,9 +6,10 @@ from harness import measure, prove
 from harness.subjects.compact import SUBJECT
 from parity_tests.float64 import assert_same
 from parity_tests.rollout import rollout
-from parity_tests.selection import gated
+from parity_tests.selection import CACHES, gated
 
 SETUPS, DEEP, LIGHT = SUBJECT.tiny_setups(), SUBJECT.deep_setups(), SUBJECT.light_setups()
+OTHERS, LATER = [label for label in DEEP | LIGHT if label not in CACHES], pytest.mark.scheduled_only
 RUN = [
     *((label, step) for label in DEEP for step in ("prefill", "generate")),
     *((label, "generate") for label in LIGHT),
@@ -30,7 +31,7 @@ def test_decode_runs_alike(label, step, parity):
 
 
 @pytest.mark.parametrize("backend_name", SUBJECT.backends)
-@pytest.mark.parametrize("label", DEEP | LIGHT)
+@pytest.mark.parametrize("label", [*CACHES, *(pytest.param(label, marks=LATER) for label in OTHERS)])
 def test_decode_equals_forward_rollout(label, backend_name):
     """See `rollout`: chunks of a prompt, single tokens, and slots that are used again."""
     pairs = list(rollout(SETUPS[label], backend_name))

@@ -6,7 +6,6 @@ import textwrap
 import pytest
 
 from harness import cli
-from harness.prove import rules
 from harness.subjects.compact import SUBJECT
 
 STEPS = """
@@ -122,10 +121,6 @@ def test_check_is_told_what_counts_and_a_subject_may_decline(monkeypatch, capsys
     monkeypatch.setattr(type(SUBJECT), "check", lambda self, case: iter(()))
     assert cli.main(["check", "llama-tiny", "--allow", "reassociating"]) == 2
     assert "compares exactly only" in capsys.readouterr().err
-
-
-def test_the_classes_that_the_command_allows_are_the_provers():
-    assert tuple(rules.STRENGTHS) == cli.ALLOWED
 
 
 @pytest.mark.parametrize("words", [("one", "one", "--args", "f32[3] f32[3]"), ("made", "made")], ids=" ".join)

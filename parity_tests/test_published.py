@@ -10,13 +10,17 @@ from harness.subjects.compact import SUBJECT, shardings
 from harness.subjects.compact.setup import MESHES
 from harness.subjects.compact.subject import PUBLISHED
 from models.config import presets
+from parity_tests.selection import gated
 
 SIZES = [name for name in presets() if not name.endswith("-tiny")]
 CASES = {case.id: case for case in SUBJECT.published_cases(SIZES)}
-# Sizes of one family trace alike; the gate takes those in the list, `make test` all.
-GATED = {case_id for case_id, case in CASES.items() if case.label in PUBLISHED}
+# Sizes of one family trace alike: the others wait for the night, and for the table of the families.
 every = pytest.mark.parametrize(
-    "case_id", [pytest.param(case_id, marks=pytest.mark.gate if case_id in GATED else ()) for case_id in CASES]
+    "case_id",
+    gated(
+        [case_id for case_id, case in CASES.items() if case.label in PUBLISHED],
+        beside=[case_id for case_id, case in CASES.items() if case.label not in PUBLISHED],
+    ),
 )
 
 

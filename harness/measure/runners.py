@@ -41,7 +41,8 @@ class Runners:
 def compiled(program: Program, **compiler_options: typing.Any) -> Runner:
     """A program jitted as a whole under the harness's settings."""
     function = core.jaxpr_as_fun(program.trace().jaxpr)
-    run = jax.jit(lambda *values: function(*values), compiler_options=compiler_options or None)
+    options = settings.compiler_options() | compiler_options
+    run = jax.jit(lambda *values: function(*values), compiler_options=options or None)
 
     def runner(flat: Sequence[typing.Any]) -> list[np.ndarray]:
         with settings.tracing():

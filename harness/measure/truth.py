@@ -54,7 +54,8 @@ class TruthRunner:
     """A program's truth, compiled once: flat arguments to flat float64 outputs (keys and integers as they are)."""
 
     def __init__(self, program: Program, numbers: Collection[float] = ()):
-        self._run = jax.jit(float64_function(program.trace().jaxpr, numbers))
+        function = float64_function(program.trace().jaxpr, numbers)
+        self._run = jax.jit(function, compiler_options=settings.compiler_options() or None)
 
     def __call__(self, flat: Sequence[typing.Any]) -> list[typing.Any]:
         with settings.tracing(), jax.enable_x64(True):

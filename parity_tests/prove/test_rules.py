@@ -212,6 +212,7 @@ def test_who_reads_the_bits_of_a_computed_float_may_see_which_nan_it_is(reader):
     assert moved.kind is Kind.PROVED
 
 
+@pytest.mark.scheduled_only  # only code that was optimised fuses a product and a sum
 def test_products_of_complex_numbers_are_not_commutative():
     rng = np.random.default_rng(0)
     x, y = (rng.standard_normal((2, 4000)).astype(np.float32).view(np.complex64) for _ in range(2))
@@ -219,6 +220,7 @@ def test_products_of_complex_numbers_are_not_commutative():
     assert not same_bits(lax.square(x), lax.mul(x, x))
 
 
+@pytest.mark.scheduled_only  # only code that was optimised uses vectors
 def test_the_last_elements_of_a_row_are_computed_by_other_instructions():
     """Why only operations that IEEE 754 defines may change their place."""
     x = np.random.default_rng(0).standard_normal(481).astype(np.float32)

@@ -26,8 +26,8 @@ CHANGES = {
                 "literal 0.0 against 0.5 in lt", "layers/self_attention"),
     "order": ("models/ops/mlp.py", "return activate(gate, activation) * linear",
               "return activate(linear, activation) * gate", "reads", "decoder/layers/mlp"),
-    "left out": (NORM, "+ epsilon) * _factor(scale, zero_centered, x.ndim)).astype(dtype)",
-                 "+ epsilon)).astype(dtype)", "only golden multiplies by params/decoder", "layer_norm"),
+    "left out": (ATTEND, "logits_BKGTS = scale * jnp.einsum(", "logits_BKGTS = jnp.einsum(",
+                 "only golden multiplies by", "layers/self_attention"),
 }  # fmt: skip
 
 

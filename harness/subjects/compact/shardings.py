@@ -88,9 +88,10 @@ def lowered(program: Program, case: Case, platform: str) -> str:
     mesh = case.mesh or ""
     table, sizes = resolved(program.name, case.config, mesh)
     rows = resolve(("activation_batch", "activation_length"), DEFAULT_RULES, MESHES[mesh])
-    others = {leaf.name: rows for leaf in program.inputs if leaf.name not in table and len(leaf.shape) == 2}
-    batch = {name: spec for name, spec in others.items() if name is not None}
-    given = observe.fitting(table, sizes, MESHES[mesh]) | batch
+    for leaf in program.inputs:
+        if leaf.name is not None and leaf.name not in table and len(leaf.shape) == 2:
+            table[leaf.name], sizes[leaf.name] = rows, leaf.shape
+    given = observe.fitting(table, sizes, MESHES[mesh])
     return observe.lowered(program, abstract_mesh(mesh), given, platform)
 
 

@@ -27,8 +27,8 @@ DEEP = (
 FULLY_RECORDED = ("llama", "gpt3", "gemma2")
 RECORDED = ("forward", "loss_and_grads", "train_step", "prefill", "generate")
 WITNESSED = (
-    "deepseek_v2", "deepseek_v3", "gemma", "gemma2", "gemma3", "gpt2", "gpt_oss", "llama", "llama3.1", "mistral",
-    "mixtral", "olmo3", "qwen2", "qwen3", "qwen3_moe",
+    "deepseek_v2", "deepseek_v3", "gemma", "gemma2", "gemma3", "gemma4", "gpt2", "gpt_oss", "llama", "llama3.1",
+    "llama4", "mistral", "mixtral", "olmo3", "qwen2", "qwen3", "qwen3_moe", "qwen3_next",
 )  # fmt: skip
 PUBLISHED = (
     "llama3.1-8b", "llama3.1-405b", "gpt3-175b", "gemma2-2b", "gemma-7b", "gemma3-27b", "mistral-7b", "qwen2.5-14b",
