@@ -36,8 +36,7 @@ def test_a_step_moves_no_axis(label, parity):
     parity.expect(observed, case=case, observable="shardings")
 
 
-@pytest.mark.gate
-@pytest.mark.parametrize("step", ["forward", "train_step", "prefill"])
+@pytest.mark.parametrize("step", gated(["train_step", "prefill"], beside=["forward"]))
 @pytest.mark.parametrize("label", SETUPS)
 def test_activations_are_constrained_alike(label, step, parity):
     case = SUBJECT.case(SETUPS[label], step, mesh="fsdp-tensor-256", label=label)
