@@ -28,8 +28,8 @@ def pytest_configure(config: pytest.Config) -> None:
     flags = [SIMULATED]
     if not _asked_for_accelerator(config):
         os.environ["JAX_PLATFORMS"] = "cpu"
-        if os.environ.get("PARAFLAX_PROFILE") != "nightly":  # nights compile as XLA does by itself
-            os.environ.setdefault("PARAFLAX_COMPILE", "quick")
+        by_night = os.environ.get("PARAFLAX_PROFILE") == "nightly"
+        if os.environ.setdefault("PARAFLAX_COMPILE", "full" if by_night else "quick") == "quick":
             flags.append("--xla_backend_optimization_level=0")
     _add_xla_flags(flags)
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(ROOT / ".paraflax" / "xla"))
