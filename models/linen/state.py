@@ -37,6 +37,7 @@ def init(config: ModelConfig, mode: Mode, key: Array, shape: tuple[int, int]) ->
     return Transformer(config, mode).init(key, zeros, zeros, zeros, mutable=["params", "cache"])
 
 
+@functools.lru_cache(maxsize=256)
 def abstract_variables(config: ModelConfig, mode: Mode = Mode.TRAIN, shape: tuple[int, int] = (1, 1)) -> Variables:
     """Shapes, dtypes and logical axes of the variables, each a `LogicallyPartitioned` box; nothing is computed."""
     return jax.eval_shape(functools.partial(init, config, mode, shape=shape), key=jax.random.key(0))
@@ -83,5 +84,6 @@ def axes(config: ModelConfig, train: TrainConfig) -> PyTree:
     return jax.tree.map(tuple, specs, is_leaf=lambda leaf: isinstance(leaf, PartitionSpec))
 
 
+@functools.lru_cache(maxsize=256)
 def _abstract_boxed(config: ModelConfig, train: TrainConfig) -> TrainState:
     return jax.eval_shape(functools.partial(create, config, train), abstract_variables(config))
