@@ -13,9 +13,9 @@ import jax
 import numpy as np
 
 from harness import prove
+from harness.observe.shardings import compare_constraints
 from harness.subjects.compact import SUBJECT
 from harness.subjects.compact.setup import Setup
-from harness.subjects.compact.subject import TRAIN
 from harness.verdict import Kind
 from models import ops, preset, presets
 from parity_tests.ops import checks, expert_checks, recurrent_checks
@@ -125,15 +125,11 @@ def maxtext(family: str, twin: str) -> Cell:
 
 
 def full_size(family: str) -> Cell:
-    """Every published size of the family, forward and train step, on 256 chips."""
+    """Every published size of the family, forward and train step, on 256 chips: proved, and constrained alike."""
     names = [name for name, config in presets().items() if config.family == family and not name.endswith("-tiny")]
-    verdicts = [
-        prove(*SUBJECT.programs(SUBJECT.case(Setup(preset(name), TRAIN), step, mesh="fsdp-tensor-256")))
-        for name in names
-        for step in ("forward", "train_step")
-    ]
-    proved = sum(verdict.kind is Kind.PROVED for verdict in verdicts)
-    return Cell("full size", f"{proved} of {len(verdicts)} proved", proved == len(verdicts) > 0)
+    pairs = [SUBJECT.programs(case) for case in SUBJECT.published_cases(names)]
+    proved = sum(prove(*pair).kind is Kind.PROVED and bool(compare_constraints(*pair)) for pair in pairs)
+    return Cell("full size", f"{proved} of {len(pairs)} proved", proved == len(pairs) > 0)
 
 
 def decode(family: str, twin: str) -> Cell:
@@ -141,5 +137,3 @@ def decode(family: str, twin: str) -> Cell:
     pairs = [pair for setup in tiny(family).values() for pair in rollout(setup, twin)]
     worst = max(float(np.abs(found - wanted).max() / np.abs(wanted).max()) for found, wanted in pairs)
     return Cell(f"{twin} decode", f"{worst:.0e}", worst <= 1e-7)
-
-
